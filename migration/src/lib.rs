@@ -1,0 +1,25 @@
+//! Migrations of the registry database: expand first, contract in a later release. See `README.md` beside this crate
+//! for the checklist of a tenant table.
+
+use sea_orm_migration::prelude::*;
+
+mod m20261121_000001_tenants;
+mod m20261121_000002_journal;
+mod m20261121_000003_oauth;
+
+/// Roles, schema and extension: needs a role that may create roles; safe to repeat.
+pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
+
+/// Applies the migrations in order, as `tenantry_owner` with `search_path = tenantry`.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261121_000001_tenants::Migration),
+            Box::new(m20261121_000002_journal::Migration),
+            Box::new(m20261121_000003_oauth::Migration),
+        ]
+    }
+}

@@ -1,0 +1,330 @@
+//! Settings: the embedded `config.toml`, then a file, then the environment. Each error names key, value and rule.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use config::{Environment, File, FileFormat};
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::platform::secret::Secret;
+
+/// The default of every setting, and its documentation.
+pub const DEFAULTS: &str = include_str!("../config.toml");
+
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(String);
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub graphql: GraphQl,
+    pub socket: Socket,
+    pub data: Data,
+    pub database: Database,
+    pub auth: Auth,
+    pub keys: Keys,
+    pub tenancy: Tenancy,
+    pub journal: Journal,
+    pub idempotency: Idempotency,
+    pub worker: Worker,
+    pub telemetry: Telemetry,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub public_url: String,
+    pub allowed_origins: Vec<String>,
+    #[serde(deserialize_with = "duration")]
+    pub request_timeout: Duration,
+    pub body_bytes: usize,
+    #[serde(deserialize_with = "duration")]
+    pub first_byte_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub header_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub idle_timeout: Duration,
+    pub max_connections: usize,
+    pub max_connections_per_address: usize,
+    #[serde(deserialize_with = "duration")]
+    pub shutdown_grace: Duration,
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphQl {
+    pub introspection: bool,
+    pub document_bytes: usize,
+    pub tokens: usize,
+    pub expanded_selections: usize,
+    pub depth: usize,
+    pub introspection_depth: usize,
+    pub complexity: usize,
+    pub aliases: usize,
+    pub directives: usize,
+    pub root_fields: usize,
+    pub page_size: usize,
+    pub errors: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Socket {
+    #[serde(deserialize_with = "duration")]
+    pub init_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub ping_interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub write_timeout: Duration,
+    pub streams_per_socket: usize,
+    pub streams_per_tenant: usize,
+    pub send_buffer: usize,
+    #[serde(deserialize_with = "duration")]
+    pub reauthorize_every: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    pub dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: Secret,
+    pub owner_url: Secret,
+    pub direct_url: Secret,
+    pub bin_dir: PathBuf,
+    pub max_connections: u32,
+    #[serde(deserialize_with = "duration")]
+    pub acquire_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub statement_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub idle_in_transaction_timeout: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub issuer: String,
+    pub audience: String,
+    #[serde(deserialize_with = "duration")]
+    pub token_ttl: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub max_token_ttl: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub leeway: Duration,
+    pub key_bits: usize,
+    #[serde(deserialize_with = "duration")]
+    pub key_rotation: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub key_overlap: Duration,
+    pub token_cache: u64,
+    pub external_issuers: Vec<ExternalIssuer>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalIssuer {
+    pub issuer: String,
+    #[serde(default)]
+    pub audience: String,
+    /// A file, or an https address (plain http for this machine alone).
+    pub jwks: String,
+    /// Whether its tokens may be operators': carry platform roles and no tenant.
+    #[serde(default = "yes")]
+    pub platform_roles: bool,
+    #[serde(default = "ten_minutes", deserialize_with = "duration")]
+    pub refresh: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    pub master_key_file: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenancy {
+    pub reserved_slugs: Vec<String>,
+    pub default_region: String,
+    pub activation: Activation,
+    #[serde(deserialize_with = "duration")]
+    pub deletion_grace: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub min_deletion_grace: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub max_deletion_grace: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub suspension_drain: Duration,
+    pub max_hierarchy_depth: u32,
+    pub snapshot_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    Automatic,
+    Held,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    pub checkpoint_entries: i64,
+    #[serde(deserialize_with = "duration")]
+    pub checkpoint_interval: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Idempotency {
+    #[serde(deserialize_with = "duration")]
+    pub retention: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    pub log_format: String,
+    pub log_filter: String,
+    pub otlp_endpoint: String,
+}
+
+impl Config {
+    /// Reads defaults, `file` and the process environment, and checks every rule.
+    pub fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
+        let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(file) = file {
+            builder = builder.add_source(File::from(file).format(FileFormat::Toml));
+        }
+        let environment = Environment::with_prefix("TENANTRY")
+            .prefix_separator("__")
+            .separator("__")
+            .list_separator(",")
+            .with_list_parse_key("server.allowed_origins")
+            .with_list_parse_key("server.trusted_proxies")
+            .with_list_parse_key("tenancy.reserved_slugs")
+            .try_parsing(true);
+        let merged = builder.add_source(environment).build().map_err(|error| ConfigError(error.to_string()))?;
+        Self::checked(merged)
+    }
+
+    /// The defaults with each of `overrides` (TOML) on top, without file or environment: for tests.
+    pub fn from_toml(overrides: &[&str]) -> Result<Self, ConfigError> {
+        let defaults = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        let add = |builder: config::ConfigBuilder<config::builder::DefaultState>, toml: &&str| builder.add_source(File::from_str(toml, FileFormat::Toml));
+        let merged = overrides.iter().fold(defaults, add).build().map_err(|error| ConfigError(error.to_string()))?;
+        Self::checked(merged)
+    }
+
+    fn checked(merged: config::Config) -> Result<Self, ConfigError> {
+        let config: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+            let path = error.path().to_string();
+            ConfigError(format!("{path}: {}", error.into_inner()))
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let (auth, tenancy) = (&self.auth, &self.tenancy);
+        rule(auth.leeway <= Duration::from_secs(30), "auth.leeway", &auth.leeway, "must be at most 30s")?;
+        rule([2048, 3072, 4096].contains(&auth.key_bits), "auth.key_bits", &auth.key_bits, "must be 2048, 3072 or 4096")?;
+        rule(!auth.audience.is_empty(), "auth.audience", &auth.audience, "must not be empty")?;
+        rule(
+            auth.token_ttl >= Duration::from_secs(1) && auth.token_ttl <= auth.max_token_ttl,
+            "auth.token_ttl",
+            &auth.token_ttl,
+            "must be between 1s and auth.max_token_ttl",
+        )?;
+        rule(
+            auth.key_overlap >= auth.max_token_ttl,
+            "auth.key_overlap",
+            &auth.key_overlap,
+            "must be at least auth.max_token_ttl, or tokens die before they expire",
+        )?;
+        for issuer in &auth.external_issuers {
+            rule(
+                !issuer.issuer.is_empty() && issuer.issuer != self.issuer(),
+                "auth.external_issuers.issuer",
+                &issuer.issuer,
+                "must be set and differ from auth.issuer",
+            )?;
+        }
+        let day = Duration::from_secs(24 * 3600);
+        rule(
+            tenancy.min_deletion_grace >= day * 7 && tenancy.max_deletion_grace <= day * 90,
+            "tenancy.min_deletion_grace",
+            &tenancy.min_deletion_grace,
+            "the range of grace periods must lie within 7days and 90days",
+        )?;
+        rule(
+            (tenancy.min_deletion_grace..=tenancy.max_deletion_grace).contains(&tenancy.deletion_grace),
+            "tenancy.deletion_grace",
+            &tenancy.deletion_grace,
+            "must lie within min_deletion_grace and max_deletion_grace",
+        )?;
+        rule(self.database.max_connections >= 2, "database.max_connections", &self.database.max_connections, "must be at least 2")?;
+        rule((1..=1000).contains(&self.graphql.page_size), "graphql.page_size", &self.graphql.page_size, "must be between 1 and 1000")?;
+        rule(
+            ["", "json", "text"].contains(&self.telemetry.log_format.as_str()),
+            "telemetry.log_format",
+            &self.telemetry.log_format,
+            "must be json, text or empty",
+        )?;
+        rule(self.server.body_bytes >= 1024, "server.body_bytes", &self.server.body_bytes, "must be at least 1024")
+    }
+
+    /// How clients reach this server, without a slash at the end.
+    pub fn public_url(&self) -> String {
+        match self.server.public_url.trim_end_matches('/') {
+            "" => format!("http://{}", self.server.listen),
+            url => url.to_owned(),
+        }
+    }
+
+    /// `iss` of own tokens.
+    pub fn issuer(&self) -> String {
+        if self.auth.issuer.is_empty() { self.public_url() } else { self.auth.issuer.clone() }
+    }
+
+    pub fn master_key_file(&self) -> PathBuf {
+        if self.keys.master_key_file.as_os_str().is_empty() {
+            self.data.dir.join("master.key")
+        } else {
+            self.keys.master_key_file.clone()
+        }
+    }
+}
+
+fn rule(holds: bool, key: &str, value: &dyn std::fmt::Debug, rule: &str) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError(format!("{key} = {value:?}: {rule}"))) }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(|error| D::Error::custom(format!("{text:?} is no duration such as 30s or 15m: {error}")))
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn ten_minutes() -> Duration {
+    Duration::from_secs(600)
+}

@@ -1,0 +1,55 @@
+//! What a failed statement means for the caller. PostgreSQL's own text never leaves: its DETAIL shows other rows' keys.
+
+use sea_orm::{DbErr, RuntimeErr};
+use sqlx::Error as SqlxError;
+
+use crate::error::{Error, Kind};
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        let kind = match cause(&error) {
+            Some(SqlxError::Database(database)) => kind_of(database.code().as_deref().unwrap_or_default()),
+            Some(SqlxError::Io(_) | SqlxError::Tls(_) | SqlxError::PoolTimedOut | SqlxError::PoolClosed | SqlxError::WorkerCrashed) => {
+                Kind::Unavailable
+            }
+            _ => Kind::Internal,
+        };
+        match kind {
+            Kind::Unavailable => Self::unavailable(error),
+            Kind::Conflict => Self::conflict("another change came first; read the object again and repeat").because(error),
+            _ => Self::internal(error),
+        }
+    }
+}
+
+/// PostgreSQL error codes, appendix A of its manual.
+fn kind_of(sqlstate: &str) -> Kind {
+    match sqlstate {
+        // connection, resources (53100 disk full), operator intervention (57014 statement timeout), read-only replica, I/O
+        _ if ["08", "53", "57", "58"].iter().any(|class| sqlstate.starts_with(class)) => Kind::Unavailable,
+        "25006" | "25P03" | "40001" | "40P01" | "55P03" => Kind::Unavailable,
+        "23505" => Kind::Conflict,
+        _ => Kind::Internal,
+    }
+}
+
+/// The constraint that a statement broke, to be translated where the statement is written.
+pub fn violated_constraint(error: &DbErr) -> Option<&str> {
+    match cause(error) {
+        Some(SqlxError::Database(database)) => database.constraint(),
+        _ => None,
+    }
+}
+
+pub(super) fn sqlx_failed(error: SqlxError) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
+}
+
+fn cause(error: &DbErr) -> Option<&SqlxError> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error)) | DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            Some(error)
+        }
+        _ => None,
+    }
+}

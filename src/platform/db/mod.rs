@@ -1,0 +1,117 @@
+//! Sessions on PostgreSQL. A [`Tx`] is a transaction bound to a role and, for tenants, to one tenant id; there is no other
+//! way to a connection, and no statement runs outside one.
+//!
+//! *Rules*: the login role has no rights of its own, so what forgets to open a session fails. Role and tenant are set with
+//! `SET LOCAL`, in the same round trip as `BEGIN`. Only `isolation` and start-up code call [`Db::begin`].
+
+pub mod embedded;
+mod failure;
+mod listen;
+mod migrate;
+mod place;
+mod tx;
+
+use std::str::FromStr as _;
+
+use sqlx::{
+    AssertSqlSafe, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use self::{
+    failure::violated_constraint,
+    listen::{Heard, Listener},
+    migrate::{is_current, migrate},
+    place::Place,
+    tx::Tx,
+};
+use crate::{
+    config,
+    error::{Error, Result},
+    platform::{ids::TenantId, secret::Secret},
+};
+
+/// Whose rows a transaction may touch. PostgreSQL holds it to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// Rows of this tenant, and the shared catalogues to read.
+    Tenant(TenantId),
+    /// The same, but nothing can be written.
+    TenantReadOnly(TenantId),
+    /// Rows of all tenants, as the platform itself.
+    Operator,
+    /// The same, but nothing can be written.
+    OperatorReadOnly,
+}
+
+/// A pool of connections as the login role. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Db {
+    pool: PgPool,
+    limits: String,
+}
+
+impl Db {
+    /// Connects lazily: the first session finds out whether the server is there.
+    pub fn connect(url: &Secret, settings: &config::Database) -> Result<Self> {
+        let options = connect_options(url)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(settings.acquire_timeout)
+            .test_before_acquire(false) // released connections are tested; a begin that fails is answered as `unavailable`
+            .connect_lazy_with(options);
+        let limits = format!(
+            "SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+            settings.statement_timeout.as_millis(),
+            settings.idle_in_transaction_timeout.as_millis()
+        );
+        Ok(Self { pool, limits })
+    }
+
+    /// Opens a transaction bound to `session`, in one round trip.
+    ///
+    /// It is opened in a task of its own: a `begin` that is dropped half-way would leave its connection inside a
+    /// transaction that nobody ends, and hand it to the next borrower like that. Here the task goes on, and the
+    /// transaction that nobody took is rolled back.
+    pub async fn begin(&self, session: Session) -> Result<Tx> {
+        let statement = AssertSqlSafe(self.begin_statement(session));
+        let pool = self.pool.clone();
+        #[expect(clippy::disallowed_methods, reason = "the one place that takes a connection")]
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await.map_err(Error::internal)?;
+        Ok(Tx::new(begun.map_err(|error| Error::from(failure::sqlx_failed(error)))?, session))
+    }
+
+    /// Every part is a constant, a number or a UUID: nothing that could end a literal.
+    fn begin_statement(&self, session: Session) -> String {
+        let limits = &self.limits;
+        match session {
+            Session::Tenant(tenant) => format!(
+                "BEGIN; SET LOCAL ROLE tenantry_tenant; SET LOCAL tenantry.tenant_id = '{tenant}'; SET LOCAL search_path = pg_catalog; {limits}"
+            ),
+            Session::TenantReadOnly(tenant) => format!(
+                "BEGIN READ ONLY; SET LOCAL ROLE tenantry_tenant; SET LOCAL tenantry.tenant_id = '{tenant}'; SET LOCAL search_path = pg_catalog; {limits}"
+            ),
+            Session::Operator => {
+                format!("BEGIN; SET LOCAL ROLE tenantry_operator; SET LOCAL search_path = pg_catalog; {limits}")
+            }
+            Session::OperatorReadOnly => {
+                format!("BEGIN READ ONLY; SET LOCAL ROLE tenantry_operator; SET LOCAL search_path = pg_catalog; {limits}")
+            }
+        }
+    }
+
+    /// Connections that exist, and those of them that nobody uses: for metrics.
+    pub fn connections(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn connect_options(url: &Secret) -> Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url.expose())
+        .map_err(|error| Error::invalid("database.url", "is no PostgreSQL address such as postgres://user@host/database").because(error))?;
+    Ok(sqlx::ConnectOptions::disable_statement_logging(options.application_name("tenantry")))
+}

@@ -1,0 +1,90 @@
+use async_trait::async_trait;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement, Value};
+use sea_query_sqlx::SqlxValues;
+use sqlx::{AssertSqlSafe, Executor as _, Postgres, Transaction, query::Query};
+use tokio::sync::Mutex;
+
+use super::{Session, failure::sqlx_failed};
+use crate::error::{Error, Result};
+
+/// A transaction bound to a [`Session`]. SeaORM's entities and raw statements run on it alike. Dropped, it is rolled back.
+#[derive(Debug)]
+pub struct Tx {
+    transaction: Mutex<Transaction<'static, Postgres>>,
+    session: Session,
+}
+
+impl Tx {
+    pub(super) fn new(transaction: Transaction<'static, Postgres>, session: Session) -> Self {
+        Self { transaction: Mutex::new(transaction), session }
+    }
+
+    pub fn session(&self) -> Session {
+        self.session
+    }
+
+    /// Runs one statement with its values and answers how many rows it changed.
+    pub async fn execute(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<u64, DbErr> {
+        Ok(self.execute_raw(statement(sql, values)).await?.rows_affected())
+    }
+
+    /// Runs one statement and answers its rows.
+    pub async fn rows(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<Vec<QueryResult>, DbErr> {
+        self.query_all_raw(statement(sql, values)).await
+    }
+
+    /// Runs one statement and answers its first row.
+    pub async fn row(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<Option<QueryResult>, DbErr> {
+        self.query_one_raw(statement(sql, values)).await
+    }
+
+    pub async fn commit(self) -> Result<()> {
+        let committed = self.transaction.into_inner().commit().await;
+        committed.map_err(|error| Error::from(sqlx_failed(error)))
+    }
+
+    pub async fn rollback(self) -> Result<()> {
+        let ended = self.transaction.into_inner().rollback().await;
+        ended.map_err(|error| Error::from(sqlx_failed(error)))
+    }
+}
+
+fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
+}
+
+fn query(statement: &Statement) -> Query<'_, Postgres, SqlxValues> {
+    let values = statement.values.clone().unwrap_or_else(|| sea_orm::sea_query::Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
+}
+
+#[async_trait]
+impl ConnectionTrait for Tx {
+    fn get_database_backend(&self) -> DbBackend {
+        DbBackend::Postgres
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let mut transaction = self.transaction.lock().await;
+        let done = query(&statement).execute(&mut **transaction).await;
+        done.map(Into::into).map_err(sqlx_failed)
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        let mut transaction = self.transaction.lock().await;
+        let done = transaction.execute(AssertSqlSafe(sql)).await;
+        done.map(Into::into).map_err(sqlx_failed)
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let mut transaction = self.transaction.lock().await;
+        let row = query(&statement).fetch_optional(&mut **transaction).await;
+        row.map(|row| row.map(Into::into)).map_err(sqlx_failed)
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let mut transaction = self.transaction.lock().await;
+        let rows = query(&statement).fetch_all(&mut **transaction).await;
+        rows.map(|rows| rows.into_iter().map(Into::into).collect()).map_err(sqlx_failed)
+    }
+}

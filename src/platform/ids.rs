@@ -1,0 +1,76 @@
+//! Typed ids: a tenant's id cannot stand where a client's is asked for.
+
+/// Defines a newtype over UUID with text, JSON, database and GraphQL forms.
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $make:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, sea_orm::DeriveValueType)]
+        #[serde(transparent)]
+        pub struct $name(uuid::Uuid);
+
+        impl $name {
+            pub fn generate() -> Self {
+                Self($crate::platform::random::$make())
+            }
+
+            pub const fn from_uuid(uuid: uuid::Uuid) -> Self {
+                Self(uuid)
+            }
+
+            pub const fn uuid(self) -> uuid::Uuid {
+                self.0
+            }
+        }
+
+        impl sea_orm::TryFromU64 for $name {
+            fn try_from_u64(_: u64) -> Result<Self, sea_orm::DbErr> {
+                Err(sea_orm::DbErr::ConvertFromU64(stringify!($name)))
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+id!(
+    /// A tenant: UUIDv4, never reused.
+    TenantId,
+    uuid_v4
+);
+id!(
+    /// A journal entry: UUIDv7, listed by time.
+    EntryId,
+    uuid_v7
+);
+id!(
+    /// An OAuth client: UUIDv7. Also its `client_id`.
+    ClientId,
+    uuid_v7
+);
+
+impl TenantId {
+    /// Owner of what belongs to the platform itself and to no tenant: the nil UUID, which a random id never is.
+    /// A tenant's session can therefore never be bound to it.
+    pub const PLATFORM: Self = Self(uuid::Uuid::nil());
+
+    pub fn is_platform(self) -> bool {
+        self == Self::PLATFORM
+    }
+
+    /// Reads an id that a client wrote. Anything that is not a UUID names nothing, so it is `not_found`, like a foreign id.
+    pub fn parse(text: &str) -> crate::error::Result<Self> {
+        text.parse().ok().filter(|id: &Self| !id.is_platform()).ok_or_else(crate::error::Error::not_found)
+    }
+}

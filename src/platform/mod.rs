@@ -1,0 +1,11 @@
+//! What every capability stands on and no product rule lives in: database sessions, clock, ids, paging, telemetry.
+//!
+//! *Rules*: imports nothing from a capability; the wall clock, random bytes and the database pool are reached only here.
+
+pub mod clock;
+pub mod db;
+pub mod ids;
+pub mod page;
+pub mod random;
+pub mod secret;
+pub mod telemetry;
