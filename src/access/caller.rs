@@ -1,0 +1,112 @@
+use std::net::IpAddr;
+
+use crate::{
+    access::permission::{Audience, Permission, Role, ScopeSet},
+    error::{Error, Kind, Result},
+    platform::ids::TenantId,
+};
+
+/// Where a request came from, for logs and the journal.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub request_id: Option<String>,
+    pub address: Option<IpAddr>,
+}
+
+/// Whose name stands in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    pub kind: ActorKind,
+    pub name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActorKind {
+    Operator,
+    Service,
+    /// Tenantry itself: a schedule, a reaction.
+    System,
+}
+
+impl ActorKind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "OPERATOR",
+            Self::Service => "SERVICE",
+            Self::System => "SYSTEM",
+        }
+    }
+}
+
+/// What a caller is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// A service of this tenant. `epoch` is the tenant's access epoch that the token was made under; tokens of other
+    /// issuers have none, and are judged by `issued_at` (Unix seconds).
+    Tenant { id: TenantId, epoch: Option<i64>, issued_at: i64 },
+    /// An operator.
+    Platform { roles: Vec<Role> },
+    /// Tenantry itself.
+    System,
+}
+
+/// Who calls: made from a verified token, by the command line, or by a schedule.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub subject: String,
+    pub binding: Binding,
+    pub scopes: ScopeSet,
+    pub origin: Origin,
+}
+
+impl Caller {
+    /// Tenantry acting by itself; `task` stands in the journal as the actor.
+    pub fn system(task: &str) -> Self {
+        Self { subject: task.to_owned(), binding: Binding::System, scopes: ScopeSet::ALL, origin: Origin::default() }
+    }
+
+    /// The person at the machine: whoever can read the data folder is an administrator.
+    pub fn command_line(user: &str) -> Self {
+        Self {
+            subject: format!("cli:{user}"),
+            binding: Binding::Platform { roles: vec![Role::Admin] },
+            scopes: ScopeSet::ALL,
+            origin: Origin::default(),
+        }
+    }
+
+    pub fn actor(&self) -> Actor {
+        let kind = match self.binding {
+            Binding::Tenant { .. } => ActorKind::Service,
+            Binding::Platform { .. } => ActorKind::Operator,
+            Binding::System => ActorKind::System,
+        };
+        Actor { kind, name: self.subject.clone() }
+    }
+
+    /// The tenant that this caller is bound to.
+    pub fn tenant(&self) -> Option<TenantId> {
+        match self.binding {
+            Binding::Tenant { id, .. } => Some(id),
+            Binding::Platform { .. } | Binding::System => None,
+        }
+    }
+
+    /// Whether this is an operator, or Tenantry itself.
+    pub fn is_platform(&self) -> bool {
+        self.tenant().is_none()
+    }
+
+    /// Refuses with `forbidden` and the missing scope, or because only operators may.
+    pub fn require(&self, permission: &Permission) -> Result<()> {
+        if permission.audience == Audience::Platform && !self.is_platform() {
+            return Err(Error::forbidden(format!("`{}` is for operators of the platform", permission.name)));
+        }
+        match permission.scope {
+            Some(scope) if !self.scopes.contains(scope) => {
+                Err(Error::new(Kind::Forbidden, format!("this needs the scope `{scope}`")).with(serde_json::json!({ "scope": scope.name() })))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The one table of what may be done, by whom: each field of the API, its scope, and which roles hold it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use Audience::{Anyone, Platform};
+use Effect::{Read, Write};
+
+/// What a token may be good for. Written `auth:<area>:<read or write>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    TenantRead,
+    TenantWrite,
+    LifecycleWrite,
+    PlanRead,
+    PlanWrite,
+    SettingsWrite,
+    AuditRead,
+    ClientRead,
+    ClientWrite,
+    KeyWrite,
+}
+
+impl Scope {
+    pub const ALL: [Self; 10] = [
+        Self::TenantRead,
+        Self::TenantWrite,
+        Self::LifecycleWrite,
+        Self::PlanRead,
+        Self::PlanWrite,
+        Self::SettingsWrite,
+        Self::AuditRead,
+        Self::ClientRead,
+        Self::ClientWrite,
+        Self::KeyWrite,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TenantRead => "auth:tenant:read",
+            Self::TenantWrite => "auth:tenant:write",
+            Self::LifecycleWrite => "auth:lifecycle:write",
+            Self::PlanRead => "auth:plan:read",
+            Self::PlanWrite => "auth:plan:write",
+            Self::SettingsWrite => "auth:settings:write",
+            Self::AuditRead => "auth:audit:read",
+            Self::ClientRead => "auth:client:read",
+            Self::ClientWrite => "auth:client:write",
+            Self::KeyWrite => "auth:key:write",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+
+    /// Whether a token that is bound to a tenant can hold it. What cannot be held is the platform's alone.
+    pub const fn for_tenants(self) -> bool {
+        !matches!(self, Self::LifecycleWrite | Self::PlanWrite | Self::SettingsWrite | Self::KeyWrite)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A set of scopes, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScopeSet(u64);
+
+impl ScopeSet {
+    pub const ALL: Self = Self((1 << Scope::ALL.len()) - 1);
+
+    /// Reads a `scope` claim (RFC 6749, section 3.3). Names that Tenantry does not know are another service's.
+    pub fn parse(claim: &str) -> Self {
+        claim.split_ascii_whitespace().filter_map(Scope::parse).collect()
+    }
+
+    pub const fn contains(self, scope: Scope) -> bool {
+        self.0 & (1 << scope as u64) != 0
+    }
+
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
+    }
+
+    /// The scopes that a tenant's own token can hold.
+    pub fn for_tenants() -> Self {
+        Scope::ALL.into_iter().filter(|scope| scope.for_tenants()).collect()
+    }
+}
+
+impl FromIterator<Scope> for ScopeSet {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | 1 << scope as u64))
+    }
+}
+
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.iter().map(Scope::name).collect();
+        f.write_str(&names.join(" "))
+    }
+}
+
+/// Roles of operators: people and services of the platform itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Reads everything but the audit log.
+    Support,
+    /// Plans, and suspending and resuming for unpaid bills.
+    Billing,
+    /// Reads everything, the audit log included.
+    Auditor,
+}
+
+impl Role {
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Support, Self::Billing, Self::Auditor];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Support => "support",
+            Self::Billing => "billing",
+            Self::Auditor => "auditor",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+
+    pub fn scopes(self) -> ScopeSet {
+        use Scope::*;
+        match self {
+            Self::Admin => ScopeSet::ALL,
+            Self::Support => [TenantRead, PlanRead, ClientRead].into_iter().collect(),
+            Self::Billing => [TenantRead, PlanRead, PlanWrite, LifecycleWrite].into_iter().collect(),
+            Self::Auditor => [TenantRead, PlanRead, ClientRead, AuditRead].into_iter().collect(),
+        }
+    }
+}
+
+/// Who can hold a permission at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Operators, and services for their own tenant.
+    Anyone,
+    /// Operators alone.
+    Platform,
+}
+
+/// Whether a suspended tenant's own services may still do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Read,
+    Write,
+}
+
+/// What a field of the API asks of its caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Permission {
+    /// The field as `Type.field` of the schema.
+    pub field: &'static str,
+    /// The operation's stem: `suspendTenant` is `tenant.suspend`.
+    pub name: &'static str,
+    /// `None`: any valid token will do.
+    pub scope: Option<Scope>,
+    pub audience: Audience,
+    pub effect: Effect,
+}
+
+const fn rule(field: &'static str, name: &'static str, scope: Scope, audience: Audience, effect: Effect) -> Permission {
+    Permission { field, name, scope: Some(scope), audience, effect }
+}
+
+/// Every root field of the schema, and fields below that ask for more than their parents. Root fields that are missing
+/// here are refused to everyone.
+pub const PERMISSIONS: &[Permission] = &[
+    Permission { field: "Query.viewer", name: "viewer.read", scope: None, audience: Anyone, effect: Read },
+    rule("Query.tenant", "tenant.read", Scope::TenantRead, Anyone, Read),
+    rule("Query.tenants", "tenant.list", Scope::TenantRead, Platform, Read),
+    rule("Query.plans", "plan.list", Scope::PlanRead, Anyone, Read),
+    rule("Query.audit", "audit.read", Scope::AuditRead, Anyone, Read),
+    rule("Query.exportAudit", "audit.export", Scope::AuditRead, Anyone, Read),
+    rule("Query.verifyAudit", "audit.verify", Scope::AuditRead, Anyone, Read),
+    rule("Query.oauthClients", "client.list", Scope::ClientRead, Anyone, Read),
+    rule("Query.exportTenant", "tenant.export", Scope::TenantRead, Anyone, Read),
+    rule("Query.isolationReport", "isolation.verify", Scope::AuditRead, Platform, Read),
+    rule("Mutation.createTenant", "tenant.create", Scope::TenantWrite, Platform, Write),
+    rule("Mutation.updateTenant", "tenant.update", Scope::TenantWrite, Anyone, Write),
+    rule("Mutation.changeTenantPlan", "tenant.changePlan", Scope::TenantWrite, Platform, Write),
+    rule("Mutation.applyTenant", "tenant.apply", Scope::TenantWrite, Platform, Write),
+    rule("Mutation.activateTenant", "tenant.activate", Scope::LifecycleWrite, Platform, Write),
+    rule("Mutation.suspendTenant", "tenant.suspend", Scope::LifecycleWrite, Platform, Write),
+    rule("Mutation.resumeTenant", "tenant.resume", Scope::LifecycleWrite, Platform, Write),
+    rule("Mutation.archiveTenant", "tenant.archive", Scope::LifecycleWrite, Platform, Write),
+    rule("Mutation.unarchiveTenant", "tenant.unarchive", Scope::LifecycleWrite, Platform, Write),
+    rule("Mutation.deleteTenant", "tenant.delete", Scope::LifecycleWrite, Platform, Write),
+    rule("Mutation.cancelTenantDeletion", "tenant.cancelDeletion", Scope::LifecycleWrite, Platform, Write),
+    rule("Mutation.createPlan", "plan.create", Scope::PlanWrite, Platform, Write),
+    rule("Mutation.updatePlan", "plan.update", Scope::PlanWrite, Platform, Write),
+    rule("Mutation.registerSettingsSchema", "settings.register", Scope::SettingsWrite, Platform, Write),
+    rule("Mutation.createOAuthClient", "client.create", Scope::ClientWrite, Anyone, Write),
+    rule("Mutation.disableOAuthClient", "client.disable", Scope::ClientWrite, Anyone, Write),
+    rule("Mutation.rotateSigningKey", "key.rotate", Scope::KeyWrite, Platform, Write),
+    rule("Subscription.tenantEvents", "tenant.watch", Scope::TenantRead, Anyone, Read),
+    rule("TenantEvent.entry", "audit.read", Scope::AuditRead, Anyone, Read),
+    rule("Tenant.audit", "audit.read", Scope::AuditRead, Anyone, Read),
+    rule("Tenant.oauthClients", "client.list", Scope::ClientRead, Anyone, Read),
+];
+
+/// What the schema's `Type.field` asks of its caller; `None` where nothing is listed.
+pub fn permission(type_name: &str, field: &str) -> Option<&'static Permission> {
+    PERMISSIONS.iter().find(|permission| permission.field.split_once('.') == Some((type_name, field)))
+}

@@ -1,0 +1,142 @@
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    access::{Audience, Binding, Caller, Effect, Permission},
+    error::{Error, Kind, Result},
+    platform::ids::TenantId,
+};
+
+/// What a tenant's state lets its own services do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Open,
+    /// Reads go on, writes are refused.
+    ReadOnly,
+    /// All is refused, with this kind.
+    Closed(Kind),
+}
+
+/// The part of a tenant that every request is checked against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub access: Access,
+    /// Tokens of an earlier epoch are worth nothing.
+    pub epoch: i64,
+    /// When the epoch began: for tokens of other issuers, which name none.
+    pub epoch_began: DateTime<Utc>,
+}
+
+/// Proof that this caller may do this to this tenant, now. Only [`TenantScope::enter`] makes one.
+#[derive(Clone, Debug)]
+pub struct TenantScope {
+    tenant: TenantId,
+    caller: Arc<Caller>,
+    effect: Effect,
+}
+
+impl TenantScope {
+    /// Checks binding, permission, epoch and state, in this order, so that a foreign tenant's state never shows.
+    pub fn enter(caller: &Arc<Caller>, tenant: TenantId, standing: &Standing, permission: &Permission) -> Result<Self> {
+        if let Binding::Tenant { id, .. } = caller.binding
+            && id != tenant
+        {
+            return Err(Error::not_found());
+        }
+        caller.require(permission)?;
+        may_act(caller, standing, permission.effect)?;
+        Ok(Self { tenant, caller: caller.clone(), effect: permission.effect })
+    }
+
+    /// The same for operators, whom no state of a tenant holds back.
+    pub fn enter_as_operator(caller: &Arc<Caller>, tenant: TenantId, permission: &Permission) -> Result<Self> {
+        if !caller.is_platform() {
+            return Err(Error::not_found());
+        }
+        caller.require(permission)?;
+        Ok(Self { tenant, caller: caller.clone(), effect: permission.effect })
+    }
+
+    /// An operator's work on one tenant, found by what the operator gave.
+    pub fn for_operator(scope: &OperatorScope, tenant: TenantId) -> Self {
+        Self { tenant, caller: scope.caller.clone(), effect: scope.effect }
+    }
+
+    /// Tenantry's own work on one tenant: schedules and reactions.
+    pub fn system(task: &str, tenant: TenantId) -> Self {
+        Self { tenant, caller: Arc::new(Caller::system(task)), effect: Effect::Write }
+    }
+
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+}
+
+/// Whether the tenant's state and access epoch let this caller act. Operators always may.
+pub fn may_act(caller: &Caller, standing: &Standing, effect: Effect) -> Result<()> {
+    let Binding::Tenant { epoch, issued_at, .. } = caller.binding else { return Ok(()) };
+    if let Access::Closed(kind) = standing.access {
+        return Err(refusal(kind));
+    }
+    let current = match epoch {
+        Some(epoch) => epoch == standing.epoch,
+        None => standing.epoch == 1 || issued_at > standing.epoch_began.timestamp(),
+    };
+    if !current {
+        return Err(Error::unauthenticated());
+    }
+    match (standing.access, effect) {
+        (Access::ReadOnly, Effect::Write) => Err(refusal(Kind::TenantSuspended)),
+        _ => Ok(()),
+    }
+}
+
+fn refusal(kind: Kind) -> Error {
+    match kind {
+        Kind::TenantSuspended => Error::new(kind, "the tenant is suspended"),
+        Kind::TenantArchived => Error::new(kind, "the tenant is archived"),
+        Kind::NotFound => Error::not_found(),
+        _ => Error::unauthenticated(),
+    }
+}
+
+/// Proof that the platform itself is asking. Only [`OperatorScope::enter`] makes one.
+#[derive(Clone, Debug)]
+pub struct OperatorScope {
+    caller: Arc<Caller>,
+    effect: Effect,
+}
+
+impl OperatorScope {
+    /// Refuses services of tenants, whatever the permission's audience.
+    pub fn enter(caller: &Arc<Caller>, permission: &Permission) -> Result<Self> {
+        caller.require(permission)?;
+        if !caller.is_platform() {
+            return Err(Error::forbidden(format!("`{}` over all tenants is for operators of the platform", permission.name)));
+        }
+        debug_assert!(matches!(permission.audience, Audience::Platform | Audience::Anyone));
+        Ok(Self { caller: caller.clone(), effect: permission.effect })
+    }
+
+    /// Tenantry's own schedules and start-up.
+    pub fn system(task: &str) -> Self {
+        Self { caller: Arc::new(Caller::system(task)), effect: Effect::Write }
+    }
+
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+}

@@ -1,0 +1,94 @@
+use sea_orm::{FromQueryResult as _, Value};
+
+use super::{
+    chain::{GENESIS, Hash, Link, link_hash},
+    entry::{Entry, Stamp},
+};
+use crate::{
+    error::{Context as _, Result},
+    platform::{
+        db::Tx,
+        ids::{EntryId, TenantId},
+    },
+};
+
+#[derive(sea_orm::FromQueryResult)]
+struct Head {
+    sequence: i64,
+    hash: Vec<u8>,
+}
+
+/// Takes the tenant's chain for this transaction: writers of one tenant go one after the other from here to commit.
+const LOCK_HEAD: &str = "
+    insert into tenantry.journal_heads (tenant_id, sequence, hash) values ($1, 0, $2)
+    on conflict (tenant_id) do update set tenant_id = excluded.tenant_id
+    returning sequence, hash";
+
+const INSERT: &str = "
+    insert into tenantry.journal
+      (tenant_id, sequence, entry_id, at, event, actor_kind, actor, subject_kind, subject_id, before, after,
+       request_id, address, previous_hash, hash)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::json, $11::json, $12, $13, $14, $15)";
+
+/// Moves the head, and wakes every replica when this transaction commits.
+const MOVE_HEAD: &str = "
+    update tenantry.journal_heads set sequence = $2, hash = $3, unsigned_since = coalesce(unsigned_since, $4)
+    where tenant_id = $1 returning pg_notify('tenantry', $1::text)::text";
+
+/// Appends `entries` to the chain of `tenant`, inside `tx`.
+pub async fn append(tx: &Tx, tenant: TenantId, stamp: &Stamp, entries: &[Entry]) -> Result<()> {
+    let row = tx.row(LOCK_HEAD, [tenant.into(), GENESIS.to_vec().into()]).await?.context("lock the chain")?;
+    let head = Head::from_query_result(&row, "")?;
+    let mut sequence = head.sequence;
+    let mut hash: Hash = head.hash.try_into().map_err(|_| "a hash has 32 bytes").context("read the chain's head")?;
+    for entry in entries {
+        sequence += 1;
+        hash = insert(tx, tenant, sequence, &hash, stamp, entry).await?;
+    }
+    tx.row(MOVE_HEAD, [tenant.into(), sequence.into(), hash.to_vec().into(), stamp.at.into()]).await?;
+    Ok(())
+}
+
+async fn insert(tx: &Tx, tenant: TenantId, sequence: i64, previous: &Hash, stamp: &Stamp, entry: &Entry) -> Result<Hash> {
+    let id = EntryId::generate();
+    let before = entry.before.as_ref().map(ToString::to_string);
+    let after = entry.after.as_ref().map(ToString::to_string);
+    let address = stamp.address.map(|address| address.to_string());
+    let hash = link_hash(
+        previous,
+        &Link {
+            tenant,
+            sequence,
+            entry: id,
+            at: stamp.at,
+            event: entry.event,
+            actor_kind: stamp.actor.kind.name(),
+            actor: &stamp.actor.name,
+            subject_kind: entry.subject_kind,
+            subject_id: &entry.subject_id,
+            before: before.as_deref(),
+            after: after.as_deref(),
+            request_id: stamp.request_id.as_deref(),
+            address: address.as_deref(),
+        },
+    );
+    let values: [Value; 15] = [
+        tenant.into(),
+        sequence.into(),
+        id.into(),
+        stamp.at.into(),
+        entry.event.into(),
+        stamp.actor.kind.name().into(),
+        stamp.actor.name.as_str().into(),
+        entry.subject_kind.into(),
+        entry.subject_id.as_str().into(),
+        before.into(),
+        after.into(),
+        stamp.request_id.clone().into(),
+        address.into(),
+        previous.to_vec().into(),
+        hash.to_vec().into(),
+    ];
+    tx.execute(INSERT, values).await?;
+    Ok(hash)
+}
