@@ -1,0 +1,65 @@
+//! What is cleaned up by schedule: rows that do not matter any more.
+
+use chrono::{DateTime, Utc};
+
+use super::OAuth;
+use crate::{error::Result, isolation::OperatorScope, platform::db::Tx};
+
+/// Rows that one statement deletes, and how often that is repeated in one run: nothing is locked for long, and a backlog is
+/// worked off over several runs.
+const BATCH: i64 = 1_000;
+const BATCHES: usize = 10;
+
+/// `ctid` names a row for the time of the statement; rows that somebody else is deleting are left to them.
+const REVOKED: &str = "
+    delete from tenantry.revoked_tokens where ctid = any (array(
+      select ctid from tenantry.revoked_tokens where expires_at <= $1 order by expires_at limit $2 for update skip locked))";
+const ASSERTIONS: &str = "
+    delete from tenantry.used_assertions where ctid = any (array(
+      select ctid from tenantry.used_assertions where expires_at <= $1 order by expires_at limit $2 for update skip locked))";
+const IDEMPOTENCY: &str = "
+    delete from tenantry.idempotency_keys where ctid = any (array(
+      select ctid from tenantry.idempotency_keys where created_at <= $1 order by created_at limit $2 for update skip locked))";
+
+/// How many rows went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    pub revoked_tokens: u64,
+    pub used_assertions: u64,
+    pub idempotency_keys: u64,
+}
+
+impl OAuth {
+    /// Deletes what has expired, in memory and in the database, and reads revocations again where that failed before. Safe
+    /// to run on every replica at once.
+    pub async fn purge_expired(&self) -> Result<Purged> {
+        let parts = &self.0;
+        let now = parts.isolation.clock().now();
+        parts.revocations.forget_expired(now);
+        self.reload_revocations().await?;
+        Ok(Purged {
+            revoked_tokens: self.purge(REVOKED, now).await?,
+            used_assertions: self.purge(ASSERTIONS, now).await?,
+            idempotency_keys: self.purge(IDEMPOTENCY, now - parts.settings.idempotency_retention).await?,
+        })
+    }
+
+    async fn purge(&self, statement: &str, before: DateTime<Utc>) -> Result<u64> {
+        let scope = OperatorScope::system("purge");
+        let mut purged = 0;
+        for _ in 0..BATCHES {
+            let tx = self.0.isolation.begin_operator(&scope).await?;
+            let gone = delete(&tx, statement, before).await?;
+            tx.commit_unrecorded("rows whose time is over mean nothing").await?;
+            purged += gone;
+            if gone < BATCH.unsigned_abs() {
+                break;
+            }
+        }
+        Ok(purged)
+    }
+}
+
+async fn delete(tx: &Tx, statement: &str, before: DateTime<Utc>) -> Result<u64> {
+    Ok(tx.execute(statement, [before.into(), BATCH.into()]).await?)
+}

@@ -1,0 +1,61 @@
+//! Operations on the catalogue of plans.
+
+use super::{Plan, Tenancy, change::differences, plan};
+use crate::{
+    error::{Error, Result},
+    isolation::{Conditions, OperatorScope},
+    journal::Entry,
+};
+
+impl Tenancy {
+    /// All plans. Everyone may know what is sold, so the platform reads them itself.
+    pub async fn plans(&self) -> Result<Vec<Plan>> {
+        let tx = self.isolation.begin_operator(&OperatorScope::system("read plans")).await?;
+        let plans = plan::all(&tx).await?;
+        tx.commit_unrecorded("a read").await?;
+        Ok(plans)
+    }
+
+    /// Adds a plan. `version` and times of `plan` are set here.
+    pub async fn create_plan(&self, scope: &OperatorScope, mut plan: Plan, conditions: &Conditions) -> Result<Plan> {
+        plan.check()?;
+        let tx = self.isolation.begin_operator(scope).await?;
+        if let Some(answered) = tx.first_answer(conditions).await? {
+            return Ok(answered);
+        }
+        plan.version = 1;
+        plan.created_at = tx.stamp().at;
+        plan.updated_at = plan.created_at;
+        plan::insert(&tx, plan.clone()).await?;
+        tx.keep_answer(conditions, &plan).await?;
+        tx.commit([Entry::new("PlanCreated", "plan", &plan.key).change(None, Some(&plan))?]).await?;
+        Ok(plan)
+    }
+
+    /// Changes a plan by `decide`. Tenants on it have the new values at once.
+    pub async fn update_plan(
+        &self,
+        scope: &OperatorScope,
+        key: &str,
+        conditions: &Conditions,
+        decide: impl FnOnce(&mut Plan) -> Result<()> + Send,
+    ) -> Result<Plan> {
+        let tx = self.isolation.begin_operator(scope).await?;
+        if let Some(answered) = tx.first_answer(conditions).await? {
+            return Ok(answered);
+        }
+        let before = plan::lock(&tx, key).await?.ok_or_else(Error::not_found)?;
+        conditions.check_version(before.version)?;
+        let mut plan = before.clone();
+        decide(&mut plan)?;
+        plan.check()?;
+        plan.version += 1;
+        plan.updated_at = tx.stamp().at;
+        plan::update(&tx, &plan).await?;
+        tx.keep_answer(conditions, &plan).await?;
+        let (was, is) = differences(&before, &plan)?;
+        let entry = Entry { before: Some(was), after: Some(is), ..Entry::new("PlanUpdated", "plan", key) };
+        tx.commit([entry]).await?;
+        Ok(plan)
+    }
+}

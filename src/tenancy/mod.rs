@@ -1,0 +1,121 @@
+//! Tenants: what they are and what state they are in.
+//!
+//! *Owns*: `tenants`, `plans`, `setting_schemas`. *Rules*: transitions stand in `lifecycle.rs` and nowhere else; a change is
+//! read, decided on plain values, written and journaled in one transaction under the tenant's row lock; what services ask
+//! of a tenant is answered from `snapshot.rs`.
+//!
+//! *Emits*: TenantCreated, TenantUpdated, TenantPlanChanged, TenantActivated, TenantSuspended, TenantSuspensionPlanned,
+//! TenantResumed, TenantArchived, TenantUnarchived, TenantDeleted, TenantDeletionCancelled; PlanCreated, PlanUpdated,
+//! SettingsSchemaRegistered.
+
+mod catalogue;
+mod change;
+mod create;
+pub mod declaration;
+pub mod graphql;
+
+mod jobs;
+pub mod lifecycle;
+mod list;
+mod plan;
+mod profile;
+mod settings;
+mod sla;
+mod slug;
+mod snapshot;
+mod store;
+mod tenant;
+
+use std::sync::Arc;
+
+pub use self::{
+    change::{Deletion, SuspensionOrder, Update},
+    create::NewTenant,
+    list::{TenantFilter, TenantOrder, cursor},
+    plan::Plan,
+    profile::Profile,
+    sla::{Sla, SlaOverrides},
+    snapshot::Snapshots,
+    tenant::{IsolationTier, Labels, PlannedSuspension, Sections, Status, Suspension, SuspensionMode, SuspensionReason, Tenant},
+};
+use crate::{
+    access::{Caller, Effect, Permission},
+    config,
+    error::{Error, Result},
+    isolation::{Isolation, OperatorScope, TenantScope, may_act},
+    journal::Signals,
+    platform::{
+        ids::TenantId,
+        page::{Page, PageRequest},
+    },
+};
+
+/// The handle of this capability. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Tenancy {
+    isolation: Isolation,
+    snapshots: Arc<Snapshots>,
+    rules: Arc<config::Tenancy>,
+}
+
+impl Tenancy {
+    pub fn new(isolation: Isolation, signals: Signals, rules: config::Tenancy) -> Self {
+        let snapshots = Arc::new(Snapshots::new(isolation.clone(), signals, rules.snapshot_bytes));
+        Self { isolation, snapshots, rules: Arc::new(rules) }
+    }
+
+    pub fn snapshots(&self) -> &Arc<Snapshots> {
+        &self.snapshots
+    }
+
+    /// The one way to a tenant: checks binding, permission, epoch and state of the tenant.
+    pub async fn enter(&self, caller: &Arc<Caller>, tenant: TenantId, permission: &Permission) -> Result<TenantScope> {
+        let standing = match caller.tenant() {
+            // Operators are not held back by a tenant's state; whether there is such a tenant, its row will tell.
+            None => return TenantScope::enter_as_operator(caller, tenant, permission),
+            Some(bound) if bound != tenant => return Err(Error::not_found()),
+            Some(_) => self.snapshots.get(tenant).await?.ok_or_else(Error::unauthenticated)?.standing(),
+        };
+        TenantScope::enter(caller, tenant, &standing, permission)
+    }
+
+    /// Whether the state of the caller's tenant lets it do anything of this effect: asked for each request, before its fields.
+    pub async fn admit(&self, caller: &Caller, effect: Effect) -> Result<()> {
+        let Some(tenant) = caller.tenant() else { return Ok(()) };
+        let known = self.snapshots.get(tenant).await?.ok_or_else(Error::unauthenticated)?;
+        may_act(caller, &known.standing(), effect)
+    }
+
+    /// The same from memory alone: `None` where the tenant is not there and must be asked for.
+    pub fn admit_from_memory(&self, caller: &Caller, effect: Effect) -> Option<Result<()>> {
+        let Some(tenant) = caller.tenant() else { return Some(Ok(())) };
+        let known = self.snapshots.cached(tenant)?;
+        Some(may_act(caller, &known.standing(), effect))
+    }
+
+    /// The tenant, from memory for its own services, from its row for operators.
+    pub async fn get(&self, scope: &TenantScope) -> Result<Arc<Tenant>> {
+        if !scope.caller().is_platform() {
+            return self.snapshots.get(scope.tenant()).await?.ok_or_else(Error::not_found);
+        }
+        let tx = self.isolation.begin(scope).await?;
+        let tenant = store::find(&tx, scope.tenant()).await?.ok_or_else(Error::not_found)?;
+        tx.commit_unrecorded("a read").await?;
+        Ok(Arc::new(tenant))
+    }
+
+    /// The id behind a slug, for operators.
+    pub async fn find_by_slug(&self, scope: &OperatorScope, slug: &str) -> Result<Option<TenantId>> {
+        let tx = self.isolation.begin_operator(scope).await?;
+        let row = tx.row("select tenant_id from tenantry.tenants where slug = $1", [slug.into()]).await?;
+        tx.commit_unrecorded("a read").await?;
+        Ok(row.map(|row| row.try_get("", "tenant_id")).transpose()?)
+    }
+
+    pub async fn list(&self, scope: &OperatorScope, filter: &TenantFilter, order: TenantOrder, page: &PageRequest) -> Result<Page<Tenant>> {
+        let tx = self.isolation.begin_operator(scope).await?;
+        let page = list::list(&tx, filter, order, page).await?;
+        tx.commit_unrecorded("a read").await?;
+        Ok(page)
+    }
+}
