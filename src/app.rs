@@ -1,0 +1,111 @@
+//! The house put together: one handle per capability, built in rank order. This file is the dependency graph.
+
+use std::sync::Arc;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    access::{ExternalKeys, KeyRing, TokenVerifier, VerifierSettings},
+    audit::Audit,
+    config::Config,
+    error::{Error, Kind, Result},
+    isolation::{Isolation, OperatorScope},
+    journal::Signals,
+    keys::MasterKey,
+    oauth::OAuth,
+    platform::{
+        clock::Clock,
+        db::{self, Db, Place},
+    },
+    tenancy::Tenancy,
+};
+
+/// Everything that edge, worker and command line call. Clones share it.
+#[derive(Clone)]
+pub struct App {
+    pub config: Arc<Config>,
+    pub clock: Clock,
+    pub db: Db,
+    pub isolation: Isolation,
+    pub signals: Signals,
+    pub keyring: Arc<KeyRing>,
+    pub verifier: Arc<TokenVerifier>,
+    pub external: Arc<ExternalKeys>,
+    pub tenancy: Tenancy,
+    pub oauth: OAuth,
+    pub audit: Audit,
+    /// Cancelled when the server stops.
+    pub shutdown: CancellationToken,
+    /// Open sockets, to wait for.
+    pub sockets: TaskTracker,
+}
+
+impl App {
+    /// Builds the house on a database that is there and migrated.
+    pub fn new(config: Config, clock: Clock, place: &Place) -> Result<Self> {
+        let db = Db::connect(&place.url, &config.database)?;
+        let signals = Signals::default();
+        let isolation = Isolation::new(db.clone(), clock.clone());
+        let keyring = Arc::new(KeyRing::new(config.issuer()));
+        let verifier = Arc::new(TokenVerifier::new(VerifierSettings::from_config(&config), clock.clone(), keyring.clone()));
+        let external = Arc::new(ExternalKeys::new(&config.auth.external_issuers, keyring.clone(), clock.clone())?);
+        let master = MasterKey::open(&config.master_key_file())?;
+        let tenancy = Tenancy::new(isolation.clone(), signals.clone(), config.tenancy.clone());
+        let oauth = OAuth::new(isolation.clone(), tenancy.clone(), keyring.clone(), master, &config);
+        let audit = Audit::new(isolation.clone(), signals.clone(), keyring.clone(), config.journal.clone());
+        Ok(Self {
+            config: Arc::new(config),
+            clock,
+            db,
+            isolation,
+            signals,
+            keyring,
+            verifier,
+            external,
+            tenancy,
+            oauth,
+            audit,
+            shutdown: CancellationToken::new(),
+            sockets: TaskTracker::new(),
+        })
+    }
+
+    /// Migrates where the owner's address is known, and refuses a database that is old or unsafe.
+    pub async fn prepare(&self, place: &Place) -> Result<()> {
+        if let Some(owner) = &place.owner_url {
+            let password = password(place);
+            db::migrate(owner, &place.login, password.as_ref()).await?;
+        }
+        self.check_database().await?;
+        self.oauth.ensure_keys().await?;
+        self.external.load().await;
+        Ok(())
+    }
+
+    /// Refuses a database that is not as this binary left it, or that would not keep tenants apart; names what to change.
+    pub async fn check_database(&self) -> Result<()> {
+        let scope = OperatorScope::system("start-up");
+        let tx = self.isolation.begin_operator(&scope).await.map_err(|error| {
+            let rule = "no session can be opened: is the server reachable, and has `tenantry migrate` been run with database.owner_url?";
+            Error::new(Kind::Unavailable, rule).at("database.url").because(error)
+        })?;
+        let current = db::is_current(&tx).await?;
+        tx.commit_unrecorded("a read").await?;
+        if !current {
+            return Err(Error::new(Kind::Unavailable, "the schema is not this version's; run `tenantry migrate` with database.owner_url").at("database"));
+        }
+        let findings = self.isolation.verify(&scope).await?;
+        if findings.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<_> = findings.iter().map(|finding| format!("\n  {}: {}; {}", finding.object, finding.problem, finding.remedy)).collect();
+        Err(Error::new(Kind::Unavailable, format!("the database would not keep tenants apart:{}", lines.concat())).at("database"))
+    }
+}
+
+/// The password in the login's address, for the day that `migrate` makes the role.
+fn password(place: &Place) -> Option<crate::platform::secret::Secret> {
+    let url = reqwest::Url::parse(place.url.expose()).ok()?;
+    let password = percent_encoding::percent_decode_str(url.password()?).decode_utf8().ok()?.into_owned();
+    Some(crate::platform::secret::Secret::new(password))
+}

@@ -1,0 +1,93 @@
+use std::time::Duration;
+
+use tokio::{net::TcpListener, signal::unix::SignalKind};
+
+use super::{Output, operator};
+use crate::{
+    access::Role,
+    app::App,
+    config::Config,
+    edge::{self, listener},
+    error::{Error, Result},
+    platform::{clock::Clock, db::Place, telemetry::{self, Telemetry}},
+    worker,
+};
+
+/// Runs the server until SIGINT or SIGTERM: no new connections, running requests to their end, then the database.
+pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
+    let _telemetry = Telemetry::install(&config.telemetry)?;
+    telemetry::metrics();
+    let listener = TcpListener::bind(config.server.listen).await.map_err(|error| {
+        Error::invalid("server.listen", format!("{} cannot be bound: {error}; is another server running there?", config.server.listen))
+    })?;
+    let place = Place::open(&config).await?;
+    let app = App::new(config, Clock::default(), &place)?;
+    app.prepare(&place).await?;
+    let tasks = worker::start(&app, &place);
+    let limits = limits(&app);
+    welcome(&app, &place, output).await?;
+    let stop = app.shutdown.clone();
+    tokio::spawn(async move {
+        stop_signal().await;
+        tracing::info!("stopping: running requests may finish");
+        stop.cancel();
+    });
+    let stopped = app.shutdown.clone();
+    listener::serve(listener, edge::router(&app), limits, async move { stopped.cancelled().await }).await;
+    app.sockets.close();
+    let _ = tokio::time::timeout(Duration::from_secs(2), app.sockets.wait()).await;
+    drop(tasks);
+    app.db.close().await;
+    tokio::task::spawn_blocking(move || drop(place)).await.map_err(Error::internal)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the accept loop allows.
+fn limits(app: &App) -> listener::Limits {
+    let server = &app.config.server;
+    listener::Limits {
+        first_byte: server.first_byte_timeout,
+        header: server.header_timeout,
+        idle: server.idle_timeout,
+        max_connections: server.max_connections,
+        max_connections_per_address: server.max_connections_per_address,
+        shutdown_grace: server.shutdown_grace,
+    }
+}
+
+/// Where to go and what to try first: with a token only where a person sits before the terminal of a private database.
+async fn welcome(app: &App, place: &Place, output: &Output) -> Result<()> {
+    let url = app.config.public_url();
+    tracing::info!(address = %app.config.server.listen, "listening");
+    if !place.is_private() || output.is_json() {
+        return Ok(());
+    }
+    let token = app.oauth.issue_operator_token(&operator(), &[Role::Admin], app.config.auth.max_token_ttl).await?;
+    output.text(&format!(
+        "
+Tenantry is ready.
+
+  GraphiQL        {url}/graphiql#token={token}
+  Operator token  {token}
+  A first query   curl -s {url}/graphql -H 'authorization: Bearer {token}' \\
+                    -H 'content-type: application/json' -d '{{\"query\":\"{{ tenants {{ edges {{ node {{ slug status }} }} }} plans {{ key }} }}\"}}'
+
+The token is an administrator's and lives for {ttl}; `tenantry token --role admin` prints another.
+",
+        ttl = humantime::format_duration(app.config.auth.max_token_ttl)
+    ))
+}
+
+async fn stop_signal() {
+    let terminate = async {
+        match tokio::signal::unix::signal(SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminate => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,171 @@
+//! The faces of the house: HTTP, GraphQL, WebSocket. Thin: parse, check, call a capability, convert.
+//!
+//! *Rules*: a document is measured and its permissions are checked before anything runs (`admission`, `execute`); whatever
+//! touches the database runs in a task that a leaving client cannot cancel; errors leave through `errors.rs` alone; a panic
+//! is answered as `internal`.
+
+pub mod admission;
+mod console;
+mod errors;
+mod execute;
+mod graphql_http;
+mod health;
+mod host;
+mod isolation;
+pub mod listener;
+mod request;
+pub mod schema;
+mod socket;
+mod tenant;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, FromRequest as _, Request, State, WebSocketUpgrade},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::{any, get},
+};
+use tower_http::limit::RequestBodyLimitLayer;
+use tracing::Instrument as _;
+
+use self::{
+    execute::Engine,
+    host::{SocketHost, Streams},
+};
+use crate::{
+    access::Origin,
+    app::App,
+    config,
+    error::{Error, Kind},
+    platform::telemetry,
+};
+
+/// Everything that a server of this App answers.
+pub fn router(app: &App) -> Router {
+    let engine = Arc::new(Engine::new(app.clone()));
+    let graphql = GraphQl { engine, streams: Streams::default(), sockets: sockets(app) };
+    let (ready, metrics) = (app.clone(), app.clone());
+    let recorder = telemetry::metrics();
+    Router::new()
+        .route("/graphql", any(graphql_entry).with_state(graphql))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(move || health::readyz(ready.clone())))
+        .route("/metrics", get(move || health::metrics(metrics.clone(), recorder.clone())))
+        .route("/", get(|| async { axum::response::Redirect::temporary("/graphiql") }))
+        .merge(console::router())
+        .merge(crate::oauth::http::router(app.oauth.clone()))
+        .fallback(|| async { refusal(&Error::not_found(), StatusCode::NOT_FOUND, "") })
+        .layer(DefaultBodyLimit::disable())
+        .layer(RequestBodyLimitLayer::new(app.config.server.body_bytes))
+        .layer(middleware::from_fn_with_state(app.clone(), enter))
+}
+
+/// What `config` says a document may ask for.
+pub(crate) fn admission_limits(limits: &config::GraphQl) -> admission::Limits {
+    admission::Limits {
+        document_bytes: limits.document_bytes,
+        tokens: limits.tokens,
+        expanded_selections: limits.expanded_selections,
+        depth: limits.depth,
+        introspection_depth: limits.introspection_depth,
+        complexity: limits.complexity,
+        aliases: limits.aliases,
+        directives: limits.directives,
+        root_fields: limits.root_fields,
+        ..admission::Limits::default()
+    }
+}
+
+#[derive(Clone)]
+struct GraphQl {
+    engine: Arc<Engine>,
+    streams: Streams,
+    sockets: Arc<socket::Config>,
+}
+
+fn sockets(app: &App) -> Arc<socket::Config> {
+    let limits = &app.config.socket;
+    Arc::new(socket::Config {
+        limits: socket::Limits {
+            init_timeout: limits.init_timeout,
+            ping_interval: limits.ping_interval,
+            streams_per_socket: limits.streams_per_socket,
+            message_bytes: app.config.graphql.document_bytes * 2,
+            reauthorize_every: limits.reauthorize_every,
+            send_buffer: limits.send_buffer,
+            write_timeout: limits.write_timeout,
+        },
+        allowed_origins: app.config.server.allowed_origins.clone(),
+        shutdown: app.shutdown.clone(),
+        open: app.sockets.clone(),
+    })
+}
+
+/// POST is an operation, an upgrade is a socket, everything else is refused: a GET would put documents into URLs and logs.
+async fn graphql_entry(State(graphql): State<GraphQl>, request: Request) -> Response {
+    let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
+    let request_id = origin.request_id.clone().unwrap_or_default();
+    match *request.method() {
+        Method::POST => {
+            let (parts, body) = request.into_parts();
+            match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
+                Ok(body) => graphql_http::post(graphql.engine, &parts.headers, body, origin).await,
+                Err(rejection) => {
+                    let status = rejection.status();
+                    let rule = if status == StatusCode::PAYLOAD_TOO_LARGE { "is larger than this server takes" } else { "did not arrive" };
+                    refusal(&Error::invalid("body", rule), status, &request_id)
+                }
+            }
+        }
+        Method::GET | Method::CONNECT => open_socket(graphql, request, origin).await,
+        _ => not_allowed(&request_id),
+    }
+}
+
+async fn open_socket(graphql: GraphQl, request: Request, origin: Origin) -> Response {
+    let request_id = origin.request_id.clone().unwrap_or_default();
+    let headers = request.headers().clone();
+    let Ok(upgrade) = WebSocketUpgrade::from_request(request, &()).await else { return not_allowed(&request_id) };
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
+    let token = token.map(|(_, token)| token.trim().to_owned());
+    let host = SocketHost { engine: graphql.engine, origin, streams: graphql.streams, token };
+    socket::upgrade(host, &graphql.sockets, &headers, upgrade)
+}
+
+fn not_allowed(request_id: &str) -> Response {
+    let error = Error::invalid("method", "must be POST, or a WebSocket upgrade with graphql-transport-ws");
+    let mut response = refusal(&error, StatusCode::METHOD_NOT_ALLOWED, request_id);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+/// Around every request: its id and address, its span, a task that a leaving client cannot cancel, and an answer even to a panic.
+async fn enter(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let request_id = request::request_id(request.headers());
+    let peer = request.extensions().get::<listener::Peer>().copied();
+    let address = request::address(peer, request.headers(), &app.config.server.trusted_proxies);
+    let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = request.uri().path(), tenant = tracing::field::Empty);
+    request.extensions_mut().insert(Origin { request_id: Some(request_id.clone()), address });
+    let answered = tokio::spawn(next.run(request).instrument(span)).await;
+    let mut response = answered.unwrap_or_else(|panic| {
+        let error = Error::internal(panic);
+        errors::log(&error);
+        refusal(&error, StatusCode::INTERNAL_SERVER_ERROR, &request_id)
+    });
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        headers.insert(request::REQUEST_ID, value);
+    }
+    headers.entry(HeaderName::from_static("x-content-type-options")).or_insert(HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn refusal(error: &Error, status: StatusCode, request_id: &str) -> Response {
+    let status = if error.kind() == Kind::Internal { StatusCode::INTERNAL_SERVER_ERROR } else { status };
+    let body = errors::body(error, request_id).to_string();
+    (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], Body::from(body)).into_response()
+}

@@ -1,0 +1,34 @@
+//! The whole API: one object per capability, merged in groups of at most eight.
+
+use async_graphql::{MergedObject, MergedSubscription, Schema, SchemaBuilder};
+
+use super::{isolation::IsolationQuery, tenant::{TenantMutation, TenantQuery}};
+use crate::{
+    audit::graphql::{AuditQuery, AuditSubscription},
+    oauth::graphql::{OAuthMutation, OAuthQuery},
+};
+
+/// Everything that can be read.
+#[derive(Debug, Default, MergedObject)]
+pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery);
+
+/// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
+#[derive(Debug, Default, MergedObject)]
+pub struct Mutation(TenantMutation, OAuthMutation);
+
+/// Everything that can be followed, over WebSocket (graphql-transport-ws).
+#[derive(Debug, Default, MergedSubscription)]
+pub struct Subscription(AuditSubscription);
+
+pub type TenantrySchema = Schema<Query, Mutation, Subscription>;
+
+/// The schema without its data.
+pub fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
+    Schema::build(Query::default(), Mutation::default(), Subscription::default()).disable_suggestions()
+}
+
+/// The schema as `schema.graphql` has it.
+pub fn sdl() -> String {
+    let options = async_graphql::SDLExportOptions::new().sorted_fields().sorted_arguments().sorted_enum_items().prefer_single_line_descriptions();
+    builder().finish().sdl_with_options(options)
+}

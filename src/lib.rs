@@ -1,0 +1,16 @@
+//! Tenantry, the tenant control plane. `ARCHITECTURE.md` beside `src` says how the folders fit together.
+
+pub mod access;
+pub mod app;
+pub mod audit;
+pub mod cli;
+pub mod config;
+pub mod edge;
+pub mod error;
+pub mod isolation;
+pub mod journal;
+pub mod keys;
+pub mod oauth;
+pub mod platform;
+pub mod tenancy;
+pub mod worker;
