@@ -1,0 +1,64 @@
+# `make help` lists the targets. Each installs what it needs (scripts/bootstrap.sh) and does nothing twice.
+#   ARGS=…       passed on: make test ARGS="--test it suspended", make run ARGS="--config my.toml"
+#   CONSOLE=no   leaves GraphiQL out: Node.js is not needed then
+#   PROFILE=…    Cargo profile of `make run`: `run` builds in a fraction of the time of `release`
+ARGS ?=
+CONSOLE ?= yes
+PROFILE ?= run
+export CONSOLE
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+CLIENTS := $(wildcard tests/clients/package-lock.json)
+BUNDLE := console/dist/graphiql/index.html
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test schema console fmt lint doc bench soak bootstrap-%
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: bootstrap-run console ## A server with its own private PostgreSQL; prints GraphiQL's address and a token
+	@cargo run --quiet --profile $(PROFILE) --bin tenantry -- serve $(ARGS)
+
+test: bootstrap-test console $(CLIENTS:package-lock.json=node_modules/.package-lock.json) ## The whole suite, on real servers
+	cargo test --workspace $(ARGS)
+
+schema: bootstrap-run ## Write schema.graphql anew
+	@cargo run --quiet --bin tenantry -- schema > schema.graphql.new
+	@mv schema.graphql.new schema.graphql
+
+console: $(if $(filter no,$(CONSOLE)),,bootstrap-console $(BUNDLE)) ## GraphiQL's page, which the binary embeds
+
+fmt: ## Format
+	cargo fmt --all
+
+lint: bootstrap-test ## What CI asks besides the tests: format, clippy, documentation, no second crypto library
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --document-private-items
+	scripts/check-crypto.sh
+
+doc: bootstrap-test ## Documentation of the code, in target/doc
+	cargo doc --no-deps --workspace --document-private-items
+
+bench: bootstrap-test ## Ratios to the peers, in one run; see bench/
+	bench/run $(ARGS)
+
+soak: bootstrap-test ## A long run under load
+	@[ -x bench/soak ] || { echo "There is no bench/soak yet." >&2; exit 1; }
+	bench/soak $(ARGS)
+
+bootstrap-%:
+	@scripts/bootstrap.sh $*
+
+# Cargo does not notice that files were added to the folder that the binary embeds: the touch tells it.
+$(BUNDLE): console/build.mjs $(wildcard console/graphiql/*) console/node_modules/.package-lock.json
+	@cd console && node build.mjs
+	@touch src/edge/console.rs
+
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json
+	@echo "npm ci in $*"
+	@cd $* && $(NPM_CI)
+	@touch $@

@@ -1,0 +1,249 @@
+//! The real binary as a child process, set up as a deployment would: through the environment alone. Servers die with their guard.
+
+use std::{
+    fs::File,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+
+use crate::support::{Client, Database};
+
+/// A debug build on a busy machine; a start takes about half a second where nothing else runs.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How the binary is set up.
+#[derive(Clone, Debug)]
+pub(crate) struct Binary {
+    environment: Vec<(String, String)>,
+    folder: PathBuf,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A running server; dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: PathBuf,
+    binary: Binary,
+}
+
+impl Binary {
+    /// On a database of the suite, with the owner's address.
+    pub(crate) fn on(database: &Database) -> Self {
+        Self::as_login(database, &database.login_url()).set("DATABASE__OWNER_URL", database.superuser_url())
+    }
+
+    /// The same with this address alone: nothing can be migrated.
+    pub(crate) fn as_login(database: &Database, url: &str) -> Self {
+        let _ = database;
+        Self::bare().set("DATABASE__URL", url)
+    }
+
+    /// With the suite's master key and issuer, and in a folder of its own; where no database is set, its private one is there.
+    pub(crate) fn bare() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let suite = scratch();
+        let folder = suite.join(format!("binary-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        std::fs::create_dir_all(&folder).unwrap();
+        let key = suite.join("master.key").display().to_string();
+        Self { environment: Vec::new(), folder }.set("KEYS__MASTER_KEY_FILE", key).set("SERVER__PUBLIC_URL", "http://tenantry.test")
+    }
+
+    /// Sets what `config.toml` calls `section.key`, written as `SECTION__KEY`.
+    pub(crate) fn set(mut self, key: &str, value: impl Into<String>) -> Self {
+        let name = format!("TENANTRY__{key}");
+        self.environment.retain(|(known, _)| *known != name);
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    /// Writes a file into the folder that commands run in.
+    pub(crate) fn file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    }
+
+    /// Runs a command to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Finished {
+        self.run_with("", arguments).await
+    }
+
+    /// The same with something to read.
+    pub(crate) async fn run_with(&self, input: &str, arguments: &[&str]) -> Finished {
+        let mut command = self.command(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let _ = stdin.write_all(input.as_bytes()).await; // a command that reads nothing may have ended
+        drop(stdin);
+        let output = timeout(ENDS_WITHIN, child.wait_with_output()).await;
+        let output = output.unwrap_or_else(|_| panic!("tenantry {arguments:?} does not end")).unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Finished { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Starts a server and waits until it is ready.
+    pub(crate) async fn serve(&self) -> Server {
+        let address = free_address();
+        let log = self.folder.join(format!("serve-{}.log", address.port()));
+        let mut command = self.clone().set("SERVER__LISTEN", address.to_string()).command(&["serve"]);
+        let (out, err) = (File::create(log.with_extension("out")).unwrap(), File::create(&log).unwrap());
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().unwrap();
+        let mut server = Server { child, address, log, binary: self.clone() };
+        server.wait_until_ready().await;
+        server
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
+        command.args(arguments).env_clear().envs(self.environment.iter().cloned()).current_dir(&self.folder).kill_on_drop(true);
+        for kept in ["PATH", "TMPDIR", "LD_LIBRARY_PATH"] {
+            if let Some(value) = std::env::var_os(kept) {
+                command.env(kept, value);
+            }
+        }
+        command
+    }
+}
+
+impl Finished {
+    pub(crate) fn ok(self) -> String {
+        assert!(self.status.success(), "{} {}{}", self.status, self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// What a command that had to fail said.
+    pub(crate) fn failed(self) -> String {
+        assert_eq!(self.status.code(), Some(1), "{}{}", self.stdout, self.stderr);
+        self.stderr
+    }
+
+    pub(crate) fn json(self) -> Value {
+        let text = self.ok();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+impl Server {
+    async fn wait_until_ready(&mut self) {
+        let stranger = self.stranger();
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the server ended: {status}\n{}", self.log());
+            }
+            if let Ok(answer) = stranger.request(reqwest::Method::GET, "/readyz").send().await
+                && answer.status().is_success()
+            {
+                return;
+            }
+            assert!(begun.elapsed() < READY_WITHIN, "the server does not get ready\n{}", self.log());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("the server runs")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// What it printed on its output.
+    pub(crate) fn printed(&self) -> String {
+        std::fs::read_to_string(self.log.with_extension("out")).unwrap()
+    }
+
+    /// Sends no token.
+    pub(crate) fn stranger(&self) -> Client {
+        Client::new(self.url(""), None, None, Default::default())
+    }
+
+    pub(crate) fn with_token(&self, token: impl Into<String>) -> Client {
+        Client::operator(self.url(""), token.into(), Default::default())
+    }
+
+    /// An administrator with a token of the command line.
+    pub(crate) async fn admin(&self) -> Client {
+        let token = self.binary.run(&["token", "--role", "admin"]).await.ok();
+        self.with_token(token.trim())
+    }
+
+    /// SIGKILL: as the kernel ends a process that took too much memory.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM, and the exit status.
+    pub(crate) async fn stop(mut self) -> ExitStatus {
+        kill(Pid::from_raw(self.pid().cast_signed()), Signal::SIGTERM).unwrap();
+        timeout(ENDS_WITHIN, self.child.wait()).await.expect("the server stops").unwrap()
+    }
+
+    /// Memory that is in use now, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Time that its threads have been on a processor: other tests and builds do not count.
+    pub(crate) fn busy(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().flatten();
+        let nanos = tasks.filter_map(|task| {
+            let times = std::fs::read_to_string(task.path().join("schedstat")).ok()?; // a thread may have ended
+            times.split(' ').next()?.parse().ok()
+        });
+        Duration::from_nanos(nanos.sum::<u64>())
+    }
+}
+
+/// The suite's folder of this run.
+pub(crate) fn scratch() -> PathBuf {
+    std::env::temp_dir().join(format!("tenantry-it-{}", std::process::id()))
+}
+
+/// Below the ports that the kernel gives to clients: thousands of connections of other tests would take it away meanwhile.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    for _ in 0..10_000 {
+        let offset = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id() * 97;
+        let port = 20_000 + u16::try_from(offset % 12_000).unwrap();
+        if let Ok(socket) = TcpListener::bind(("127.0.0.1", port)) {
+            return socket.local_addr().unwrap();
+        }
+    }
+    panic!("no port is free");
+}

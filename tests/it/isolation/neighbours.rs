@@ -1,0 +1,149 @@
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+use tenantry::access::ScopeSet;
+
+use super::operation::phantom_id;
+use crate::support::{Client, Tenant, TestApp};
+
+/// Two tenants in one house. B asks; A has everything that a tenant can have.
+pub struct Neighbours {
+    pub app: TestApp,
+    pub a: Tenant,
+    pub b: Tenant,
+    pub admin: Client,
+    /// A's own service.
+    pub a_service: Client,
+    /// B's, with every scope.
+    pub service: Client,
+    pub a_client: Credentials,
+    pub b_client: Credentials,
+    /// Everything of A's that can be named.
+    pub names: Vec<Name>,
+}
+
+/// A client of the token endpoint.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub id: String,
+    pub secret: String,
+}
+
+/// Something of A's, and what looks like it and never existed.
+#[derive(Clone, Debug)]
+pub struct Name {
+    pub what: &'static str,
+    pub text: String,
+    pub form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    Id,
+    Text,
+    Hash,
+    ChainCursor,
+    PlatformCursor,
+    ListCursor,
+}
+
+impl Form {
+    pub const ALL: [Self; 6] = [Self::Id, Self::Text, Self::Hash, Self::ChainCursor, Self::PlatformCursor, Self::ListCursor];
+
+    /// Two of this form that nothing ever had.
+    pub fn phantoms(self) -> [String; 2] {
+        let cursor = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let make = |digit: i64| match self {
+            Self::Id => phantom_id(),
+            Self::Text => format!("nobodys-name-{digit}"),
+            Self::Hash => format!("{digit}").repeat(64),
+            Self::ChainCursor => cursor(json!({ "s": 1_000_000 + digit })),
+            Self::PlatformCursor => cursor(json!({ "p": [1_000_000 + digit, 1_000_000 + digit] })),
+            Self::ListCursor => cursor(json!({ "c": [1_700_000_000_000_000_i64 + digit, phantom_id()] })),
+        };
+        [make(3), make(7)]
+    }
+}
+
+const UPDATE: &str = "mutation($id: ID!, $labels: [LabelInput!]) { updateTenant(input: {id: $id, labels: $labels}) { tenant { version } } }";
+const CREATE_CLIENT: &str = "mutation($scopes: [String!]!) { createOAuthClient(input: {name: \"neighbour client\", scopes: $scopes}) { client { id } secret } }";
+const ENTRIES: &str = "query($id: ID) { audit(tenantId: $id, first: 1) { edges { cursor node { id hash requestId } } } }";
+const ALL_ENTRIES: &str = "{ audit(first: 1) { edges { cursor } } tenants(first: 1) { edges { cursor node { id } } } }";
+
+impl Neighbours {
+    pub async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// With settings (TOML) on top of the suite's.
+    pub async fn with(overrides: &str) -> Self {
+        let app = TestApp::with(overrides).await;
+        let (a, b) = (app.tenant("neighbour-a").await, app.tenant("neighbour-b").await);
+        let (admin, a_service, service) = (app.admin().await, app.full_service(&a).await, app.full_service(&b).await);
+        // No canary, so that B can name it.
+        let rename = "mutation($id: ID!) { updateTenant(input: {id: $id, externalId: \"neighbour-erp-1\"}) { tenant { id } } }";
+        admin.ok(rename, json!({ "id": a.id })).await;
+        let (a_client, b_client) = (credentials(&a_service).await, credentials(&service).await);
+        let mut neighbours = Self { app, a, b, admin, a_service, service, a_client, b_client, names: Vec::new() };
+        // A's journal is longer than B's will get.
+        for _ in 0..60 {
+            neighbours.happen_in_a().await;
+        }
+        neighbours.use_idempotency_keys().await;
+        neighbours.names = neighbours.names_of_a().await;
+        neighbours
+    }
+
+    /// Something is done to A.
+    pub async fn happen_in_a(&self) {
+        self.admin.ok(UPDATE, json!({ "id": self.a.id })).await;
+    }
+
+    /// Something is done to B.
+    pub async fn happen_in_b(&self) {
+        self.admin.ok(UPDATE, json!({ "id": self.b.id })).await;
+    }
+
+    async fn use_idempotency_keys(&self) {
+        for (service, tenant, key) in [(&self.a_service, &self.a, "neighbour-key-a"), (&self.service, &self.b, "neighbour-key-b")] {
+            let body = json!({ "query": UPDATE, "variables": { "id": tenant.id } });
+            let request = service.post("/graphql").header("idempotency-key", key).header("x-request-id", format!("{key}-request"));
+            assert_eq!(service.send(request.json(&body)).await.body["errors"], json!(null));
+        }
+    }
+
+    async fn names_of_a(&self) -> Vec<Name> {
+        let own = self.admin.ok(ENTRIES, json!({ "id": self.a.id })).await["audit"]["edges"][0].clone();
+        let all = self.admin.ok(ALL_ENTRIES, json!({})).await;
+        assert_eq!(all["tenants"]["edges"][0]["node"]["id"], json!(self.a.id));
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let name = |what, text, form| Name { what, text, form };
+        vec![
+            name("tenant id", self.a.id.to_string(), Form::Id),
+            name("client id", self.a_client.id.clone(), Form::Id),
+            name("entry id", text(&own["node"]["id"]), Form::Id),
+            name("slug", self.a.slug.clone(), Form::Text),
+            name("external id", "neighbour-erp-1".to_owned(), Form::Text),
+            name("request id", text(&own["node"]["requestId"]), Form::Text),
+            name("idempotency key", "neighbour-key-a".to_owned(), Form::Text),
+            name("entry hash", text(&own["node"]["hash"]), Form::Hash),
+            name("cursor of A's journal", text(&own["cursor"]), Form::ChainCursor),
+            name("cursor of all journals", text(&all["audit"]["edges"][0]["cursor"]), Form::PlatformCursor),
+            name("cursor of all tenants", text(&all["tenants"]["edges"][0]["cursor"]), Form::ListCursor),
+        ]
+    }
+
+    /// Fails where something received (by B, who sent `sent`) holds a name of A's that B did not send.
+    pub fn nothing_of_a_in(&self, received: &str, sent: &str) {
+        for name in self.names.iter().filter(|name| !sent.contains(&name.text)) {
+            // A chain's cursor is a number that B's chain has, too.
+            let told = name.form != Form::ChainCursor && received.contains(&name.text);
+            assert!(!told, "B sent {sent:?} and was told A's {}: {received}", name.what);
+        }
+    }
+}
+
+async fn credentials(service: &Client) -> Credentials {
+    let scopes: Vec<_> = ScopeSet::for_tenants().iter().map(|scope| scope.name()).collect();
+    let made = service.ok(CREATE_CLIENT, json!({ "scopes": scopes })).await["createOAuthClient"].clone();
+    Credentials { id: made["client"]["id"].as_str().unwrap().to_owned(), secret: made["secret"].as_str().unwrap().to_owned() }
+}

@@ -1,0 +1,15 @@
+//! The whole suite in one binary: each test has its own database, cloned from a migrated template, and its own server.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+mod aborts;
+mod architecture;
+mod binary;
+mod bombs_over_http;
+mod half_sent;
+mod isolation;
+mod memory;
+mod permissions;
+mod smoke;

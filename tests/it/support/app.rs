@@ -1,0 +1,206 @@
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tenantry::{
+    access::{Caller, Role, ScopeSet},
+    app::App,
+    edge::{self, listener},
+    platform::{clock::Clock, db::Place, ids::TenantId},
+    worker,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+
+use super::{
+    canary::Canaries,
+    client::Client,
+    database::{self, Database},
+    socket::Socket,
+};
+
+/// A running server on a database of its own.
+pub struct TestApp {
+    pub app: App,
+    pub address: SocketAddr,
+    pub database: Database,
+    pub canaries: Canaries,
+    place: Place,
+    _tasks: JoinSet<()>,
+}
+
+/// A tenant that the harness made: ACTIVE, with a canary in every free-text field.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    pub id: TenantId,
+    pub slug: String,
+    pub canary: String,
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// With settings (TOML) on top of the suite's.
+    pub async fn with(overrides: &str) -> Self {
+        Self::on(database::database().await, overrides, Clock::default(), Canaries::default()).await
+    }
+
+    /// Another server on the same database, with the same clock.
+    pub async fn replica(&self, overrides: &str) -> Self {
+        Self::on(self.database.clone(), overrides, self.app.clock.clone(), self.canaries.clone()).await
+    }
+
+    async fn on(database: Database, overrides: &str, clock: Clock, canaries: Canaries) -> Self {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        // Printed with a test that fails.
+        let _ = tracing_subscriber::fmt().with_env_filter("warn").with_test_writer().try_init();
+        let place = database.place();
+        let app = App::new(database::config(overrides), clock, &place).unwrap();
+        app.check_database().await.unwrap();
+        app.oauth.ensure_keys().await.unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut tasks = worker::start(&app, &place);
+        let (router, limits, stop) = (edge::router(&app), limits(&app), app.shutdown.clone());
+        tasks.spawn(async move { listener::serve(socket, router, limits, async move { stop.cancelled().await }).await });
+        let started = Self { app, address, database, canaries, place, _tasks: tasks };
+        started.listening().await;
+        started
+    }
+
+    /// Waits until this replica hears of changes.
+    async fn listening(&self) {
+        for _ in 0..200 {
+            if self.app.tenancy.snapshots().is_listening() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the listener does not connect");
+    }
+
+    /// Runs what is due now, as the schedule would.
+    pub async fn run_due(&self) {
+        worker::run_due(&self.app).await;
+    }
+
+    /// Moves this server's clock, and those of its replicas.
+    pub fn advance(&self, by: chrono::TimeDelta) {
+        self.app.clock.advance(by);
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Sends no token.
+    pub fn anonymous(&self) -> Client {
+        Client::new(self.url(""), None, None, self.canaries.clone())
+    }
+
+    /// An operator with this role.
+    pub async fn operator(&self, role: Role) -> Client {
+        let token = self.operator_token(role).await;
+        Client::operator(self.url(""), token, self.canaries.clone())
+    }
+
+    pub async fn admin(&self) -> Client {
+        self.operator(Role::Admin).await
+    }
+
+    pub async fn operator_token(&self, role: Role) -> String {
+        let ttl = self.app.config.auth.token_ttl;
+        self.app.oauth.issue_operator_token(&Caller::command_line("test"), &[role], ttl).await.unwrap()
+    }
+
+    /// A service of `tenant` with these scopes.
+    pub async fn service(&self, tenant: &Tenant, scopes: &str) -> Client {
+        let token = self.service_token(tenant, scopes).await;
+        Client::new(self.url(""), Some(token), Some(tenant.id), self.canaries.clone())
+    }
+
+    /// A service of `tenant` with every scope that a tenant can hold.
+    pub async fn full_service(&self, tenant: &Tenant) -> Client {
+        self.service(tenant, &ScopeSet::for_tenants().to_string()).await
+    }
+
+    pub async fn service_token(&self, tenant: &Tenant, scopes: &str) -> String {
+        let ttl = self.app.config.auth.token_ttl;
+        let caller = Caller::command_line("test");
+        self.app.oauth.issue_tenant_token(&caller, tenant.id, ScopeSet::parse(scopes), ttl).await.unwrap()
+    }
+
+    /// A WebSocket that has been acknowledged for `client`'s token.
+    pub async fn socket(&self, client: &Client) -> Socket {
+        Socket::connect(self.address, client).await
+    }
+
+    /// An ACTIVE tenant with a canary in every free-text field.
+    pub async fn tenant(&self, slug: &str) -> Tenant {
+        let tenant = self.created_tenant(slug).await;
+        let admin = self.admin().await;
+        let activate = "mutation($id: ID!) { activateTenant(input: {id: $id}) { tenant { status } } }";
+        assert_eq!(admin.ok(activate, json!({ "id": tenant.id })).await["activateTenant"]["tenant"]["status"], "ACTIVE");
+        tenant
+    }
+
+    /// The same, still CREATED.
+    pub async fn created_tenant(&self, slug: &str) -> Tenant {
+        let canary = self.canaries.next();
+        let create = "mutation($input: CreateTenantInput!) { createTenant(input: $input) { tenant { id status } } }";
+        let contact = json!([{ "name": &canary, "email": format!("{canary}@example.com"), "phone": &canary }]);
+        let input = json!({
+            "slug": slug, "name": &canary, "externalId": &canary,
+            "labels": [{ "key": "canary", "value": &canary }],
+            "sections": { "settings": { "canary": &canary }, "integrations": { "canary": &canary } },
+            "profile": {
+                "legalName": &canary, "displayName": &canary, "crmId": &canary, "partner": &canary,
+                "billingAddress": { "lines": [&canary], "city": &canary, "postalCode": &canary, "region": &canary, "country": "AT" },
+                "technicalContacts": &contact, "billingContacts": &contact, "securityContacts": &contact,
+            },
+        });
+        let admin = self.admin().await;
+        let made = admin.ok(create, json!({ "input": input })).await;
+        let id: TenantId = made["createTenant"]["tenant"]["id"].as_str().unwrap().parse().unwrap();
+        self.canaries.plant(id, canary.clone());
+        Tenant { id, slug: slug.to_owned(), canary }
+    }
+
+    /// One line of `/metrics` as a number.
+    pub async fn metric(&self, line: &str) -> Option<f64> {
+        let text = self.anonymous().get("/metrics").await.text;
+        text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.app.shutdown.cancel();
+    }
+}
+
+fn limits(app: &App) -> listener::Limits {
+    let server = &app.config.server;
+    listener::Limits {
+        first_byte: server.first_byte_timeout,
+        header: server.header_timeout,
+        idle: server.idle_timeout,
+        max_connections: server.max_connections,
+        max_connections_per_address: server.max_connections_per_address,
+        shutdown_grace: server.shutdown_grace,
+    }
+}
+
+/// For tests that share one value between tasks.
+pub fn shared(app: TestApp) -> Arc<TestApp> {
+    Arc::new(app)
+}
+
+/// The code of an answer's first error.
+pub fn code(body: &Value) -> &str {
+    body["errors"][0]["extensions"]["code"].as_str().unwrap_or("none")
+}

@@ -1,0 +1,15 @@
+//! One line to a running server: `let app = TestApp::start().await`.
+
+mod app;
+pub mod bombs;
+mod canary;
+mod client;
+mod database;
+mod socket;
+
+pub use self::{
+    app::{TestApp, Tenant},
+    client::{Answer, Client},
+    database::{Database, database},
+    socket::Socket,
+};
