@@ -1,10 +1,10 @@
 # `make help` lists the targets. Each installs what it needs (scripts/bootstrap.sh) and does nothing twice.
 #   ARGS=…       passed on: make test ARGS="--test it suspended", make run ARGS="--config my.toml"
 #   CONSOLE=no   leaves GraphiQL out: Node.js is not needed then
-#   PROFILE=…    Cargo profile of `make run`: `run` builds in a fraction of the time of `release`
+#   PROFILE=…    Cargo profile of `make run`: `dev` shares its build with `make test`, `release` is what one measures
 ARGS ?=
 CONSOLE ?= yes
-PROFILE ?= run
+PROFILE ?= dev
 export CONSOLE
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -20,7 +20,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 run: bootstrap-run console ## A server with its own private PostgreSQL; prints GraphiQL's address and a token
-	@cargo run --quiet --profile $(PROFILE) --bin tenantry -- serve $(ARGS)
+	@cargo run --profile $(PROFILE) --bin tenantry -- serve $(ARGS)
 
 test: bootstrap-test console $(CLIENTS:package-lock.json=node_modules/.package-lock.json) ## The whole suite, on real servers
 	cargo test --workspace $(ARGS)

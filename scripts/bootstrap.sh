@@ -87,7 +87,7 @@ install_quietly() {
   local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300)
   "${apt[@]}" update
   # The package would make a cluster and start it on port 5432. A machine that has postgresql-common made its choice.
-  if [[ " ${packages[*]} " == *' postgresql '* ]] && [ ! -e /etc/postgresql-common ]; then
+  if [[ " ${packages[*]} " == *' postgresql '* ]] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
     "${apt[@]}" install --no-install-recommends postgresql-common
     "${as_root[@]}" sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
   fi

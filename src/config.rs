@@ -169,10 +169,22 @@ pub struct Tenancy {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Activation {
     Automatic,
     Held,
+}
+
+impl TryFrom<String> for Activation {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "automatic" => Ok(Self::Automatic),
+            "held" => Ok(Self::Held),
+            _ => Err(format!("{text:?} must be automatic or held")),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

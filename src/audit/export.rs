@@ -65,7 +65,9 @@ enum State {
     NotBegun,
     Running,
     /// The file is complete; whether there are entries beyond its end.
-    Ended { more: bool },
+    Ended {
+        more: bool,
+    },
 }
 
 impl Audit {
@@ -178,8 +180,20 @@ impl Exporter {
 }
 
 const HEADER: [&str; 14] = [
-    "id", "tenantId", "sequence", "at", "event", "actorKind", "actor", "subjectKind", "subjectId", "before", "after", "requestId",
-    "address", "hash",
+    "id",
+    "tenantId",
+    "sequence",
+    "at",
+    "event",
+    "actorKind",
+    "actor",
+    "subjectKind",
+    "subjectId",
+    "before",
+    "after",
+    "requestId",
+    "address",
+    "hash",
 ];
 
 fn cells(record: &Record) -> [String; 14] {
@@ -209,7 +223,8 @@ fn owner(tenant: TenantId) -> Option<String> {
 
 fn csv(lines: impl IntoIterator<Item = [String; 14]>) -> Result<String> {
     // Quotes around every cell: spreadsheets that split at other characters than commas see the cell's beginning alone.
-    let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).quote_style(QuoteStyle::Always).from_writer(Vec::new());
+    let mut writer =
+        WriterBuilder::new().terminator(Terminator::CRLF).quote_style(QuoteStyle::Always).from_writer(Vec::new());
     for line in lines {
         writer.write_record(line.map(guarded)).context("write a line of CSV")?;
     }
@@ -255,7 +270,8 @@ struct Subject<'a> {
 
 impl<'a> Object<'a> {
     fn new(record: &'a Record) -> Result<Self> {
-        let parsed = |text: &Option<String>| text.as_deref().map(serde_json::from_str).transpose().context("read a state");
+        let parsed =
+            |text: &Option<String>| text.as_deref().map(serde_json::from_str).transpose().context("read a state");
         Ok(Self {
             id: record.entry_id.to_string(),
             tenant_id: owner(record.tenant_id),

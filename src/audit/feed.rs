@@ -84,12 +84,16 @@ async fn place_in(tx: &Reading, chain: &Chain, after: Option<Cursor>) -> Result<
     }
 }
 
+/// A cursor from beyond `xmax` is of another database, or of this one before it was set back. `xmax` itself is where a
+/// reader begins while nothing is under way.
 async fn place_over_all(tx: &Reading, after: Option<Cursor>) -> Result<(Cursor, Option<Snapshot>)> {
     let row = tx.row("select pg_current_snapshot()::text as snapshot", []).await?.context("take a snapshot")?;
     let now = Snapshot::parse(row.try_get("", "snapshot")?)?;
     match after {
         None => Ok((Cursor::Place(now.xmin, 0), Some(now))),
-        Some(Cursor::Place(transaction, position)) if transaction < now.xmax => Ok((Cursor::Place(transaction, position), None)),
+        Some(Cursor::Place(transaction, position)) if transaction <= now.xmax => {
+            Ok((Cursor::Place(transaction, position), None))
+        }
         Some(_) => Err(foreign_cursor()),
     }
 }
@@ -107,7 +111,8 @@ impl Feed {
         };
         tx.end().await?;
         self.place = place;
-        self.beginning.take_if(|beginning| matches!(place, Cursor::Place(transaction, _) if transaction >= beginning.xmax));
+        self.beginning
+            .take_if(|beginning| matches!(place, Cursor::Place(transaction, _) if transaction >= beginning.xmax));
         Ok(Batch { rows, ahead })
     }
 
@@ -123,13 +128,23 @@ impl Feed {
             select exists (select from tenantry.journal where (transaction, position) > ($1::xid8, $2)
               and ($3::text is null or not pg_visible_in_snapshot(transaction, $3::pg_snapshot))) as beyond";
         let unseen = self.beginning.as_ref().map(|beginning| beginning.text.clone());
-        let row = tx.row(BEYOND, [transaction.to_string().into(), position.into(), unseen.into()]).await?.context("look ahead")?;
+        let row = tx
+            .row(BEYOND, [transaction.to_string().into(), position.into(), unseen.into()])
+            .await?
+            .context("look ahead")?;
         Ok(row.try_get("", "beyond")?)
     }
 
     fn wanted<'a>(&'a self, limit: usize, filter: &'a Filter) -> Wanted<'a> {
         let unseen = self.beginning.as_ref().map(|beginning| beginning.text.as_str());
-        Wanted { tenant: self.reach.tenant(), filter, order: Order::OldestFirst, after: Some(self.place), unseen, limit }
+        Wanted {
+            tenant: self.reach.tenant(),
+            filter,
+            order: Order::OldestFirst,
+            after: Some(self.place),
+            unseen,
+            limit,
+        }
     }
 }
 

@@ -36,7 +36,8 @@ impl Audit {
         };
         let (audit, follower) = (self.clone(), self.clone());
         let feed = in_task(async move { audit.feed(reach, after).await }).await?;
-        let follower = Follower { audit: follower, feed, signal, page: Vec::new().into_iter(), ahead: Ahead::More, looks: 0 };
+        let follower =
+            Follower { audit: follower, feed, signal, page: Vec::new().into_iter(), ahead: Ahead::More, looks: 0 };
         Ok(stream::unfold(Some(follower), |follower| async move { follower?.next().await }).boxed())
     }
 }

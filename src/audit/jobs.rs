@@ -55,7 +55,12 @@ impl Audit {
 
     async fn due(&self, tx: &OperatorTx) -> Result<Vec<Checkpoint>> {
         let now = tx.stamp().at;
-        let values = [self.settings.checkpoint_entries.into(), self.signed_before(now).into(), now.into(), (BATCH as i64).into()];
+        let values = [
+            self.settings.checkpoint_entries.into(),
+            self.signed_before(now).into(),
+            now.into(),
+            (BATCH as i64).into(),
+        ];
         let rows = tx.rows(DUE, values).await?;
         Ok(rows.iter().map(|row| Checkpoint::from_query_result(row, "")).collect::<Result<_, _>>()?)
     }
@@ -73,7 +78,10 @@ impl Audit {
         let (keyring, due) = (self.keyring.clone(), due.to_vec());
         let signing = move || {
             let sign = |checkpoint: Checkpoint| Ok((keyring.sign_bytes(&checkpoint.canonical())?, checkpoint));
-            due.into_iter().map(sign).map(|signed: Result<_>| signed.map(|(signature, checkpoint)| (checkpoint, signature))).collect()
+            due.into_iter()
+                .map(sign)
+                .map(|signed: Result<_>| signed.map(|(signature, checkpoint)| (checkpoint, signature)))
+                .collect()
         };
         tokio::task::spawn_blocking(signing).await.context("sign checkpoints")?
     }

@@ -96,7 +96,10 @@ pub(super) async fn rows(tx: &Tx, wanted: Wanted<'_>) -> Result<Vec<Row>> {
                 Some(_) => Cursor::Sequence(record.sequence),
                 None => {
                     let transaction: String = row.try_get("", "xid")?;
-                    Cursor::Place(transaction.parse().context("read a transaction's number")?, row.try_get("", "position")?)
+                    Cursor::Place(
+                        transaction.parse().context("read a transaction's number")?,
+                        row.try_get("", "position")?,
+                    )
                 }
             };
             Ok(Row { cursor, record })
@@ -108,13 +111,19 @@ impl Filter {
     fn check(&self) -> Result<()> {
         let events = self.events.as_deref();
         if events.is_some_and(|events| events.is_empty() || events.len() > MOST_EVENTS) {
-            return Err(Error::invalid("filter.events", format!("must name 1 to {MOST_EVENTS} events, or be left out")));
+            return Err(Error::invalid(
+                "filter.events",
+                format!("must name 1 to {MOST_EVENTS} events, or be left out"),
+            ));
         }
         let texts = events.into_iter().flatten().map(|event| ("events", Some(event)));
         let others = [("actor", &self.actor), ("subjectKind", &self.subject_kind), ("subjectId", &self.subject_id)];
         for (field, text) in texts.chain(others.map(|(field, text)| (field, text.as_ref()))) {
             if text.is_some_and(|text| text.is_empty() || text.len() > LONGEST_TEXT || text.contains('\0')) {
-                return Err(Error::invalid(format!("filter.{field}"), format!("must have 1 to {LONGEST_TEXT} bytes, and no NUL")));
+                return Err(Error::invalid(
+                    format!("filter.{field}"),
+                    format!("must have 1 to {LONGEST_TEXT} bytes, and no NUL"),
+                ));
             }
         }
         if let (Some(since), Some(until)) = (self.since, self.until)
@@ -150,7 +159,9 @@ fn statement(wanted: Wanted<'_>) -> Result<(String, Vec<Value>)> {
     // The order names the table's columns: a bare `transaction` would be the text of the same name, and sort as text.
     let (columns, names) = match wanted.tenant {
         Some(_) => (COLUMNS.to_owned(), NAMES.to_owned()),
-        None => (format!("{COLUMNS}, transaction, transaction::text as xid, position"), format!("{NAMES}, xid, position")),
+        None => {
+            (format!("{COLUMNS}, transaction, transaction::text as xid, position"), format!("{NAMES}, xid, position"))
+        }
     };
     let mut select = |event: Option<String>| {
         let event = event.map(|event| format!("event = {}", values.bind(event)));
@@ -185,7 +196,9 @@ fn conditions(wanted: &Wanted<'_>, values: &mut Values) -> Result<Vec<String>> {
     }
     match (wanted.after, wanted.tenant) {
         (None, _) => {}
-        (Some(Cursor::Sequence(sequence)), Some(_)) => conditions.push(format!("sequence {beyond} {}", values.bind(sequence))),
+        (Some(Cursor::Sequence(sequence)), Some(_)) => {
+            conditions.push(format!("sequence {beyond} {}", values.bind(sequence)))
+        }
         (Some(Cursor::Place(transaction, position)), None) => {
             let (transaction, position) = (values.bind(transaction.to_string()), values.bind(position));
             conditions.push(format!("(transaction, position) {beyond} ({transaction}::xid8, {position})"));
@@ -195,10 +208,78 @@ fn conditions(wanted: &Wanted<'_>, values: &mut Values) -> Result<Vec<String>> {
     if let Some(snapshot) = wanted.unseen {
         conditions.push(format!("not pg_visible_in_snapshot(transaction, {}::pg_snapshot)", values.bind(snapshot)));
     }
-    for (column, text) in [("actor", &filter.actor), ("subject_kind", &filter.subject_kind), ("subject_id", &filter.subject_id)] {
+    for (column, text) in
+        [("actor", &filter.actor), ("subject_kind", &filter.subject_kind), ("subject_id", &filter.subject_id)]
+    {
         conditions.extend(text.as_deref().map(|text| format!("{column} = {}", values.bind(text))));
     }
     conditions.extend(filter.since.map(|since| format!("at >= {}", values.bind(since))));
     conditions.extend(filter.until.map(|until| format!("at < {}", values.bind(until))));
     Ok(conditions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(filter: &Filter) -> Wanted<'_> {
+        Wanted {
+            tenant: Some(TenantId::PLATFORM),
+            filter,
+            order: Order::OldestFirst,
+            after: None,
+            unseen: None,
+            limit: 10,
+        }
+    }
+
+    #[test]
+    fn a_chain_is_never_read_without_its_tenant() {
+        let filter = Filter { events: Some(vec!["B".to_owned(), "A".to_owned(), "B".to_owned()]), ..Filter::default() };
+        let (sql, values) = statement(wanted(&filter)).expect("a statement");
+        assert_eq!(
+            sql.matches("from tenantry.journal where tenant_id = $1").count(),
+            2,
+            "one part for each event, once: {sql}"
+        );
+        assert_eq!(values.len(), 4);
+        assert!(!sql.contains("xid"), "a tenant's rows carry no global numbers: {sql}");
+    }
+
+    #[test]
+    fn over_all_tenants_oldest_first_waits_for_open_transactions() {
+        let filter = Filter::default();
+        let all = Wanted { tenant: None, after: Some(Cursor::Place(7, 1)), ..wanted(&filter) };
+        let (sql, _) = statement(all).expect("a statement");
+        assert!(sql.contains("transaction < pg_snapshot_xmin(pg_current_snapshot())"), "{sql}");
+        assert!(sql.ends_with("order by journal.transaction, journal.position limit $3"), "{sql}");
+    }
+
+    #[test]
+    fn a_cursor_of_another_list_is_refused() {
+        let filter = Filter::default();
+        let foreign = [
+            Wanted { after: Some(Cursor::Place(1, 1)), ..wanted(&filter) },
+            Wanted { tenant: None, after: Some(Cursor::Sequence(1)), ..wanted(&filter) },
+        ];
+        for wanted in foreign {
+            assert_eq!(statement(wanted).expect_err("a foreign cursor").field(), Some("after"));
+        }
+    }
+
+    #[test]
+    fn filters_have_bounds() {
+        let text = |text: &str| Some(text.to_owned());
+        let at = |seconds| DateTime::from_timestamp(seconds, 0);
+        let bad = [
+            (Filter { events: Some(Vec::new()), ..Filter::default() }, "filter.events"),
+            (Filter { events: Some(vec!["A".to_owned(); 21]), ..Filter::default() }, "filter.events"),
+            (Filter { actor: text("a\0"), ..Filter::default() }, "filter.actor"),
+            (Filter { subject_id: text(""), ..Filter::default() }, "filter.subjectId"),
+            (Filter { since: at(2), until: at(2), ..Filter::default() }, "filter.until"),
+        ];
+        for (filter, field) in bad {
+            assert_eq!(filter.check().expect_err("out of bounds").field(), Some(field));
+        }
+    }
 }

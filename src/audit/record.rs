@@ -126,7 +126,9 @@ mod tests {
 
     #[test]
     fn what_is_no_cursor_is_refused() {
-        for text in ["", "x", "bm90IGpzb24", &page::encode(&-1), &Cursor::Sequence(-1).encode(), &Cursor::Place(1, -1).encode()] {
+        for text in
+            ["", "x", "bm90IGpzb24", &page::encode(&-1), &Cursor::Sequence(-1).encode(), &Cursor::Place(1, -1).encode()]
+        {
             assert_eq!(Cursor::decode(text).expect_err("no cursor").field(), Some("after"), "{text}");
         }
     }

@@ -86,7 +86,8 @@ impl Audit {
 
 async fn entries(tx: &Tx, tenant: TenantId, after: i64) -> Result<Vec<Row>> {
     let (filter, after) = (Filter::default(), Some(Cursor::Sequence(after)));
-    let wanted = Wanted { tenant: Some(tenant), filter: &filter, order: Order::OldestFirst, after, unseen: None, limit: PAGE };
+    let wanted =
+        Wanted { tenant: Some(tenant), filter: &filter, order: Order::OldestFirst, after, unseen: None, limit: PAGE };
     list::rows(tx, wanted).await
 }
 

@@ -5,11 +5,7 @@ use std::fmt;
 use async_graphql::{Enum, SimpleObject};
 use serde::Serialize;
 
-use super::{
-    Record,
-    checkpoint::SignedCheckpoint,
-    record::hex,
-};
+use super::{Record, checkpoint::SignedCheckpoint, record::hex};
 use crate::{
     access::KeyRing,
     journal::{GENESIS, link_hash},
@@ -143,7 +139,11 @@ impl Walk {
         self.checkpoints += 1;
         let same = entry.is_some_and(|entry| entry.hash == signed.checkpoint.hash);
         if !same {
-            let detail = if entry.is_some() { "has another hash than its checkpoint says" } else { "has a checkpoint and is missing" };
+            let detail = if entry.is_some() {
+                "has another hash than its checkpoint says"
+            } else {
+                "has a checkpoint and is missing"
+            };
             self.found(sequence, ProblemKind::CheckpointMismatch, detail);
         }
         let genuine = signed.is_genuine(keyring);
@@ -160,9 +160,17 @@ impl Walk {
     pub(super) fn finish(mut self, end: &End) -> Report {
         let (last, head) = (self.sequence, end.head.unwrap_or(0));
         if head > last {
-            self.found(last + 1, ProblemKind::Truncated, format!("the head of the chain is entry {head}, but entry {last} is the last"));
+            self.found(
+                last + 1,
+                ProblemKind::Truncated,
+                format!("the head of the chain is entry {head}, but entry {last} is the last"),
+            );
         } else if head < last || (last > 0 && end.head_hash.as_ref() != Some(&self.hash)) {
-            self.found(last, ProblemKind::HeadMismatch, format!("is the last, but the head of the chain is another entry {head}"));
+            self.found(
+                last,
+                ProblemKind::HeadMismatch,
+                format!("is the last, but the head of the chain is another entry {head}"),
+            );
         }
         let last_checkpoint = end.last_checkpoint.unwrap_or(0);
         if last_checkpoint > last {
@@ -201,4 +209,117 @@ impl Walk {
 fn recomputed(record: &Record) -> Option<Vec<u8>> {
     let previous = record.previous_hash.as_slice().try_into().ok()?;
     Some(link_hash(&previous, &record.link()).to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::{
+        access::Detached,
+        audit::Checkpoint,
+        platform::ids::{EntryId, TenantId},
+    };
+
+    fn chain(length: i64) -> Vec<Record> {
+        let mut previous = GENESIS;
+        let mut next = |sequence| {
+            let mut record = Record {
+                tenant_id: TenantId::PLATFORM,
+                sequence,
+                entry_id: EntryId::from_uuid(uuid::Uuid::nil()),
+                at: DateTime::UNIX_EPOCH,
+                event: "PlanCreated".to_owned(),
+                actor_kind: "SYSTEM".to_owned(),
+                actor: "test".to_owned(),
+                subject_kind: "plan".to_owned(),
+                subject_id: "pro".to_owned(),
+                before: None,
+                after: Some("{}".to_owned()),
+                request_id: None,
+                address: None,
+                previous_hash: previous.to_vec(),
+                hash: Vec::new(),
+            };
+            previous = link_hash(&previous, &record.link());
+            record.hash = previous.to_vec();
+            record
+        };
+        (1..=length).map(&mut next).collect()
+    }
+
+    fn end(records: &[Record]) -> End {
+        let last = records.last().expect("a chain");
+        End {
+            head: Some(last.sequence),
+            head_hash: Some(last.hash.clone()),
+            last: Some(last.sequence),
+            ..End::default()
+        }
+    }
+
+    fn kinds(records: &[Record], end: &End) -> Vec<(i64, ProblemKind)> {
+        let mut walk = Walk::new();
+        records.iter().for_each(|record| walk.step(record));
+        walk.finish(end).problems.into_iter().map(|problem| (problem.sequence, problem.kind)).collect()
+    }
+
+    #[test]
+    fn an_untouched_chain_is_valid() {
+        let records = chain(3);
+        assert_eq!(kinds(&records, &end(&records)), []);
+        assert_eq!(kinds(&[], &End::default()), []);
+    }
+
+    #[test]
+    fn an_edit_shows_where_it_was_made() {
+        let mut records = chain(3);
+        records[1].after = Some("{ }".to_owned());
+        assert_eq!(kinds(&records, &end(&records)), [(2, ProblemKind::ChangedEntry)]);
+    }
+
+    #[test]
+    fn a_chain_made_anew_from_the_middle_shows_where_it_was_joined() {
+        let (mut records, other) = (chain(4), chain(3));
+        records[1].hash = other[0].hash.clone();
+        assert_eq!(kinds(&records, &end(&records)), [(2, ProblemKind::ChangedEntry), (3, ProblemKind::BrokenLink)]);
+    }
+
+    #[test]
+    fn what_is_missing_shows_at_any_place() {
+        let records = chain(5);
+        let whole = end(&records);
+        assert_eq!(kinds(&records[1..], &whole), [(1, ProblemKind::MissingEntry)]);
+        assert_eq!(kinds(&[&records[..2], &records[4..]].concat(), &whole), [(3, ProblemKind::MissingEntry)]);
+        assert_eq!(kinds(&records[..3], &whole), [(4, ProblemKind::Truncated)]);
+    }
+
+    #[test]
+    fn a_checkpoint_that_nobody_signed_vouches_for_nothing() {
+        let records = chain(1);
+        let checkpoint = Checkpoint {
+            tenant_id: TenantId::PLATFORM,
+            sequence: 1,
+            hash: records[0].hash.clone(),
+            at: DateTime::UNIX_EPOCH,
+        };
+        let signed =
+            SignedCheckpoint { checkpoint, signature: Detached { kid: "k".to_owned(), signature: vec![0; 256] } };
+        let mut walk = Walk::new();
+        walk.step(&records[0]);
+        walk.checkpoint(&signed, Some(&records[0]), &KeyRing::new("https://tenantry.example"));
+        let report = walk.finish(&End { last_checkpoint: Some(1), head_checkpoint: Some(1), ..end(&records) });
+        assert_eq!((report.valid, report.signed_up_to, report.problems[0].kind), (false, 0, ProblemKind::BadSignature));
+    }
+
+    #[test]
+    fn a_report_lists_some_problems_and_counts_all() {
+        let mut records = chain(150);
+        records.iter_mut().for_each(|record| record.actor.push('x'));
+        let mut walk = Walk::new();
+        records.iter().for_each(|record| walk.step(record));
+        let report = walk.finish(&end(&records));
+        assert_eq!((report.problem_count, report.problems.len()), (150, MOST_PROBLEMS));
+    }
 }

@@ -28,6 +28,8 @@ pub(super) struct SocketHost {
     pub(super) streams: Streams,
     /// `Authorization` of the upgrade request itself, for clients that can set it.
     pub(super) token: Option<String>,
+    /// `X-Tenant-ID` of the upgrade request.
+    pub(super) tenant: Option<String>,
 }
 
 /// Who speaks on a socket, by which token.
@@ -86,6 +88,7 @@ impl Host for SocketHost {
         let token = payload_token(&payload)?.or(self.token.as_deref()).ok_or_else(Error::unauthenticated)?;
         let app = self.engine.app();
         let caller = request::authenticate_token(app, token, self.origin.clone()).await?;
+        request::check_tenant(&caller, self.tenant.as_deref())?;
         app.tenancy.admit(&caller, Effect::Read).await?;
         Ok(Session { caller, token: token.to_owned(), asked: Arc::default() })
     }

@@ -116,8 +116,8 @@ async fn graphql_entry(State(graphql): State<GraphQl>, request: Request) -> Resp
                 Ok(body) => graphql_http::post(graphql.engine, &parts.headers, body, origin).await,
                 Err(rejection) => {
                     let status = rejection.status();
-                    let rule = if status == StatusCode::PAYLOAD_TOO_LARGE { "is larger than this server takes" } else { "did not arrive" };
-                    refusal(&Error::invalid("body", rule), status, &request_id)
+                    let error = if status == StatusCode::PAYLOAD_TOO_LARGE { too_large() } else { Error::invalid("body", "did not arrive") };
+                    refusal(&error, status, &request_id)
                 }
             }
         }
@@ -132,7 +132,11 @@ async fn open_socket(graphql: GraphQl, request: Request, origin: Origin) -> Resp
     let Ok(upgrade) = WebSocketUpgrade::from_request(request, &()).await else { return not_allowed(&request_id) };
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
     let token = token.map(|(_, token)| token.trim().to_owned());
-    let host = SocketHost { engine: graphql.engine, origin, streams: graphql.streams, token };
+    let tenant = match request::named_tenant(&headers) {
+        Ok(tenant) => tenant.map(str::to_owned),
+        Err(error) => return refusal(&error, error.kind().http_status(), &request_id),
+    };
+    let host = SocketHost { engine: graphql.engine, origin, streams: graphql.streams, token, tenant };
     socket::upgrade(host, &graphql.sockets, &headers, upgrade)
 }
 
@@ -156,12 +160,25 @@ async fn enter(State(app): State<App>, mut request: Request, next: Next) -> Resp
         errors::log(&error);
         refusal(&error, StatusCode::INTERNAL_SERVER_ERROR, &request_id)
     });
+    if is_plain_too_large(&response) {
+        response = refusal(&too_large(), StatusCode::PAYLOAD_TOO_LARGE, &request_id);
+    }
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         headers.insert(request::REQUEST_ID, value);
     }
     headers.entry(HeaderName::from_static("x-content-type-options")).or_insert(HeaderValue::from_static("nosniff"));
     response
+}
+
+fn too_large() -> Error {
+    Error::invalid("body", "is larger than this server takes")
+}
+
+/// The limit's own answer, where the length was told in advance, is a line of text.
+fn is_plain_too_large(response: &Response) -> bool {
+    let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
+    response.status() == StatusCode::PAYLOAD_TOO_LARGE && !response.headers().get(header::CONTENT_TYPE).is_some_and(is_json)
 }
 
 fn refusal(error: &Error, status: StatusCode, request_id: &str) -> Response {

@@ -95,3 +95,13 @@ fn assertion_worth(assertion: &Secret, found: Option<&Registered>, settings: &Se
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_client_is_held_against_real_keys() {
+        assert!(ClientKeys::parse(NOBODYS_KEYS).is_ok());
+    }
+}

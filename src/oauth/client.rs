@@ -168,7 +168,7 @@ mod tests {
         platform::clock::Clock,
     };
 
-    /// The example key of RFC 7517, appendix A.1.
+    /// The public half of the example key of RFC 7515, appendix A.3.1.
     fn jwks() -> Value {
         json!({ "keys": [{
             "kty": "EC", "crv": "P-256", "use": "sig", "kid": "1", "x5t": "anything",

@@ -10,16 +10,16 @@ use crate::{error::Result, isolation::OperatorScope, platform::db::Tx};
 const BATCH: i64 = 1_000;
 const BATCHES: usize = 10;
 
-/// `ctid` names a row for the time of the statement; rows that somebody else is deleting are left to them.
+/// `ctid` names a row for the time of the statement; a row that somebody else deletes or renews meanwhile is left alone.
 const REVOKED: &str = "
     delete from tenantry.revoked_tokens where ctid = any (array(
-      select ctid from tenantry.revoked_tokens where expires_at <= $1 order by expires_at limit $2 for update skip locked))";
+      select ctid from tenantry.revoked_tokens where expires_at <= $1 order by expires_at limit $2))";
 const ASSERTIONS: &str = "
     delete from tenantry.used_assertions where ctid = any (array(
-      select ctid from tenantry.used_assertions where expires_at <= $1 order by expires_at limit $2 for update skip locked))";
+      select ctid from tenantry.used_assertions where expires_at <= $1 order by expires_at limit $2))";
 const IDEMPOTENCY: &str = "
     delete from tenantry.idempotency_keys where ctid = any (array(
-      select ctid from tenantry.idempotency_keys where created_at <= $1 order by created_at limit $2 for update skip locked))";
+      select ctid from tenantry.idempotency_keys where created_at <= $1 order by created_at limit $2))";
 
 /// How many rows went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

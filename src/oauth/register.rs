@@ -37,13 +37,13 @@ impl OAuth {
     /// Makes a client that has at most the scopes of its creator.
     pub async fn create_client(&self, owner: &Owner, new: NewClient, conditions: &Conditions) -> Result<CreatedClient> {
         let parts = &self.0;
-        let new = new.checked(owner.caller(), owner.tenant_id(), parts.isolation.clock().now())?;
         self.check_tenant(owner).await?;
         let tx = owner.begin(&parts.isolation).await?;
         if let Some(client) = tx.first_answer(conditions).await? {
             tx.commit_unrecorded("a read").await?;
             return Ok(CreatedClient { client, secret: None });
         }
+        let new = new.checked(owner.caller(), owner.tenant_id(), tx.stamp().at)?;
         if store::count(&tx, owner.tenant_id()).await? >= MAX_CLIENTS {
             let rule = format!("there are {MAX_CLIENTS} clients; disable those that are not used");
             return Err(Error::new(Kind::QuotaExceeded, rule));

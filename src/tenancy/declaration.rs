@@ -158,6 +158,13 @@ impl Declaration {
             DocumentFormat::Yaml => serde_norway::from_str(document).map_err(|error| Error::invalid("document", format!("is no YAML: {error}")))?,
             DocumentFormat::Toml => toml::from_str(document).map_err(|error| Error::invalid("document", format!("is no TOML: {}", error.message())))?,
         };
+        // Read from a list, a struct would take its items for fields, in order.
+        if !value.is_object() {
+            return Err(Error::invalid("document", "must be a mapping with the key `tenant`"));
+        }
+        if value.get("tenant").is_some_and(|tenant| !tenant.is_object()) {
+            return Err(Error::invalid("tenant", "must be a mapping"));
+        }
         let document: Document = typed(&value)?;
         let values = value.get("tenant").and_then(Value::as_object).cloned().unwrap_or_default();
         if document.tenant.id.is_none() && document.tenant.slug.is_none() {

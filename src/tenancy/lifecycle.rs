@@ -49,18 +49,21 @@ impl Tenant {
         }
     }
 
+    /// Takes a step forward; the way back from ARCHIVED and DELETED is `go_back`'s alone.
     fn go(&mut self, to: Status) -> Result<()> {
-        let allowed = self.allowed();
-        if !allowed.contains(&to) {
-            let names: Vec<_> = allowed.iter().map(|status| status.name()).collect();
-            let choice = if names.is_empty() { "nowhere".to_owned() } else { format!("to {}", names.join(", ")) };
-            return Err(Error::new(
-                Kind::InvalidTransition,
-                format!("a tenant that is {} cannot become {}; it can go {choice}", self.status.name(), to.name()),
-            )
-            .with(json!({ "status": self.status.name(), "allowed": names })));
+        if !TRANSITIONS.contains(&(self.status, Target::To(to))) {
+            return self.refuse(to);
         }
         self.status = to;
+        Ok(())
+    }
+
+    /// Returns to the state before ARCHIVED or DELETED.
+    fn go_back(&mut self, from: Status) -> Result<()> {
+        match self.state_before().filter(|_| self.status == from) {
+            Some(before) => self.status = before,
+            None => return self.refuse(Status::Active),
+        }
         Ok(())
     }
 
@@ -73,7 +76,7 @@ impl Tenant {
     /// CREATED → ACTIVE.
     pub fn activate(&mut self) -> Result<()> {
         if self.status != Status::Created {
-            return self.refuse(Status::Active);
+            return self.refuse(Status::Active); // SUSPENDED → ACTIVE is `resume`
         }
         self.go(Status::Active)
     }
@@ -132,10 +135,7 @@ impl Tenant {
 
     /// ARCHIVED → the state before.
     pub fn unarchive(&mut self) -> Result<()> {
-        let Some(before) = self.archived_from.filter(|_| self.status == Status::Archived) else {
-            return self.refuse(Status::Active);
-        };
-        self.go(before)?;
+        self.go_back(Status::Archived)?;
         self.archived_from = None;
         Ok(())
     }
@@ -153,26 +153,23 @@ impl Tenant {
 
     /// DELETED → the state before, while the grace period lasts.
     pub fn cancel_deletion(&mut self, now: DateTime<Utc>) -> Result<()> {
-        let Some(before) = self.deleted_from.filter(|_| self.status == Status::Deleted) else {
-            return self.refuse(Status::Active);
-        };
-        if self.erase_at.is_some_and(|erase_at| now >= erase_at) {
+        if self.status == Status::Deleted && self.erase_at.is_some_and(|erase_at| now >= erase_at) {
             return Err(Error::new(Kind::InvalidTransition, "the grace period is over; the tenant is being erased")
                 .with(json!({ "status": self.status.name(), "allowed": [Status::Erased.name()] })));
         }
-        self.go(before)?;
+        self.go_back(Status::Deleted)?;
         self.deleted_from = None;
         self.deleted_at = None;
         self.erase_at = None;
         Ok(())
     }
 
-    /// Refuses a step that `go` would allow for another operation (resuming is not activating).
     fn refuse(&self, wanted: Status) -> Result<()> {
         let names: Vec<_> = self.allowed().iter().map(|status| status.name()).collect();
+        let choice = if names.is_empty() { "nowhere".to_owned() } else { format!("to {}", names.join(", ")) };
         Err(Error::new(
             Kind::InvalidTransition,
-            format!("a tenant that is {} cannot become {} this way; it can go to {}", self.status.name(), wanted.name(), names.join(", ")),
+            format!("a tenant that is {} cannot become {} by this step; it can go {choice}", self.status.name(), wanted.name()),
         )
         .with(json!({ "status": self.status.name(), "allowed": names })))
     }

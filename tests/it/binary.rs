@@ -53,23 +53,22 @@ pub(crate) struct Server {
 impl Binary {
     /// On a database of the suite, with the owner's address.
     pub(crate) fn on(database: &Database) -> Self {
-        Self::as_login(database, &database.login_url()).set("DATABASE__OWNER_URL", database.superuser_url())
+        Self::as_login(&database.login_url()).set("DATABASE__OWNER_URL", database.superuser_url())
     }
 
-    /// The same with this address alone: nothing can be migrated.
-    pub(crate) fn as_login(database: &Database, url: &str) -> Self {
-        let _ = database;
-        Self::bare().set("DATABASE__URL", url)
+    /// With this address of one alone: nothing can be migrated.
+    pub(crate) fn as_login(url: &str) -> Self {
+        let key = scratch().join("master.key").display().to_string();
+        Self::private().set("DATABASE__URL", url).set("KEYS__MASTER_KEY_FILE", key)
     }
 
-    /// With the suite's master key and issuer, and in a folder of its own; where no database is set, its private one is there.
-    pub(crate) fn bare() -> Self {
+    /// With a private database in a folder of its own.
+    pub(crate) fn private() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
-        let suite = scratch();
-        let folder = suite.join(format!("binary-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let folder = scratch().join(format!("binary-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&folder).unwrap();
-        let key = suite.join("master.key").display().to_string();
-        Self { environment: Vec::new(), folder }.set("KEYS__MASTER_KEY_FILE", key).set("SERVER__PUBLIC_URL", "http://tenantry.test")
+        // The issuer of tokens: every server of a test has another port.
+        Self { environment: Vec::new(), folder }.set("SERVER__PUBLIC_URL", "http://tenantry.test")
     }
 
     /// Sets what `config.toml` calls `section.key`, written as `SECTION__KEY`.
@@ -121,6 +120,7 @@ impl Binary {
         server
     }
 
+    #[expect(clippy::disallowed_methods, reason = "where a child finds programs and room for files")]
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
         command.args(arguments).env_clear().envs(self.environment.iter().cloned()).current_dir(&self.folder).kill_on_drop(true);
@@ -224,9 +224,9 @@ impl Server {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().flatten();
         let nanos = tasks.filter_map(|task| {
             let times = std::fs::read_to_string(task.path().join("schedstat")).ok()?; // a thread may have ended
-            times.split(' ').next()?.parse().ok()
+            times.split(' ').next()?.parse::<u64>().ok()
         });
-        Duration::from_nanos(nanos.sum::<u64>())
+        Duration::from_nanos(nanos.sum())
     }
 }
 

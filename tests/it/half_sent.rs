@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinSet,
     time::timeout,
 };
 
@@ -63,9 +64,7 @@ async fn half_sent_requests_are_closed_at_their_deadline_and_nobody_waits_for_th
     let opened: Vec<_> = opened.buffer_unordered(100).collect().await;
     let last = opened.iter().map(|(_, sent, _)| *sent).max().unwrap();
     let held = opened.len();
-    let closing = tokio::spawn(async move {
-        stream::iter(opened).map(closed).buffer_unordered(usize::MAX).collect::<Vec<_>>().await
-    });
+    let closing: JoinSet<Duration> = opened.into_iter().map(closed).collect();
     let mut served: Vec<Duration> = Vec::new();
     while last.elapsed() < DEADLINE || served.len() < 10 {
         let began = Instant::now();
@@ -73,7 +72,7 @@ async fn half_sent_requests_are_closed_at_their_deadline_and_nobody_waits_for_th
         served.push(began.elapsed());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let closed = closing.await.unwrap();
+    let closed = closing.join_all().await;
     served.sort_unstable();
     let median = served[served.len() / 2];
     let longest = closed.iter().max().unwrap();

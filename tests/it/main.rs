@@ -10,6 +10,8 @@ mod binary;
 mod bombs_over_http;
 mod half_sent;
 mod isolation;
+mod lifecycle;
 mod memory;
 mod permissions;
 mod smoke;
+mod tenants;

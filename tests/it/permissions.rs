@@ -141,7 +141,7 @@ fn asked(permission: Option<&Permission>) -> String {
 fn table(head: Vec<String>, lines: Vec<Vec<String>>) -> String {
     let mut text = "# Who may use each field, found out by using it (tests/it/permissions.rs).\n\
         # Columns: the roles of operators; services of a tenant with one scope each, and with all; no token.\n\
-        # yes: allowed   -: forbidden   401: unauthenticated\n\n"
+        # yes: allowed   -: forbidden   401: unauthenticated   Fields below another need what that asks for, too.\n\n"
         .to_owned();
     let widths: Vec<usize> = (0..head.len()).map(|column| lines.iter().chain([&head]).map(|cells| cells[column].len()).max().unwrap_or(0)).collect();
     for cells in [&head].into_iter().chain(&lines) {

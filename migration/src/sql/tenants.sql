@@ -23,12 +23,12 @@ insert into plans (key, name, description, isolation_tier, features, quotas, sla
   ('pro', 'Pro', 'For growing companies: single sign-on, custom domains, higher limits.', 'STANDARD',
    '["api_access", "audit_log", "custom_domains", "single_sign_on", "webhooks"]',
    '{"max_clusters": 5, "max_instances": 200, "max_cpu_cores": 800, "max_memory_gb": 3200, "max_storage_tb": 20, "max_api_keys": 20, "max_users": 100}',
-   '{"uptime": "99.9", "supportHours": "12x5", "supportResponse": {"critical": "2h", "high": "8h", "normal": "1day"}, "credits": [{"below": "99.9", "percent": 10}]}',
+   '{"uptime": "99.9", "supportHours": "12x5", "supportResponse": {"critical": "2h", "high": "8h", "normal": "1day"}, "credits": [{"below": "99.9", "percent": "10"}]}',
    '[]', now(), now()),
   ('enterprise', 'Enterprise', 'Dedicated database, own directory and keys, support around the clock.', 'ENTERPRISE',
    '["api_access", "audit_log", "custom_domains", "directory", "own_keys", "single_sign_on", "webhooks"]',
    '{"max_clusters": 10, "max_instances": 500, "max_cpu_cores": 2000, "max_memory_gb": 8000, "max_storage_tb": 100, "max_api_keys": 50, "max_users": 200}',
-   '{"uptime": "99.95", "supportHours": "24x7", "supportResponse": {"critical": "15m", "high": "1h", "normal": "8h"}, "credits": [{"below": "99.95", "percent": 10}, {"below": "99.0", "percent": 25}]}',
+   '{"uptime": "99.95", "supportHours": "24x7", "supportResponse": {"critical": "15m", "high": "1h", "normal": "8h"}, "credits": [{"below": "99.95", "percent": "10"}, {"below": "99.0", "percent": "25"}]}',
    '[]', now(), now());
 
 create table setting_schemas (

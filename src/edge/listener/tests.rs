@@ -260,6 +260,18 @@ async fn an_idle_connection_is_closed_and_one_in_use_is_not() {
 }
 
 #[tokio::test]
+async fn half_a_second_head_has_the_deadline_of_a_head() {
+    let server = start(Limits { idle: SLACK, ..limits() }).await;
+    let mut stream = server.send(GET).await;
+    response(&mut stream).await;
+    let start = Instant::now();
+    stream.write_all(b"GET /").await.unwrap();
+    assert_eq!(rest(&mut stream).await, "");
+    assert_about(start, HEADER);
+    assert!(start.elapsed() < SLACK, "waited for the idle deadline");
+}
+
+#[tokio::test]
 async fn a_slow_handler_is_not_the_clients_fault() {
     let server = start(limits()).await;
     let mut stream = server.send(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -317,7 +329,9 @@ async fn over_a_cap_a_connection_is_told_and_closed_and_its_seat_comes_free() {
     let mut second = server.send(GET).await;
     response(&mut first).await;
     response(&mut second).await;
-    let answer = rest(&mut server.send(GET).await).await;
+    let mut answer = String::new();
+    let read = timeout(SLACK, server.send(GET).await.read_to_string(&mut answer)).await.unwrap();
+    assert!(read.is_ok(), "a reset can overtake the answer: {read:?}");
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(shown("tenantry_http_connections 2"));
     assert!(shown("tenantry_http_connections_refused_total{reason=\"address\"} 1"));

@@ -1,15 +1,14 @@
-use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
 use super::{
     Finding, OPERATOR, OWNER, TENANT,
-    facts::{Facts, identifier},
+    facts::{Facts, Query, identifier},
     rule,
 };
 use crate::error::Result;
 
 /// Functions of schema `tenantry` that no extension brought.
-const FUNCTIONS: &str = "
+const FUNCTIONS: Query = Query("functions.functions", "
     select f.object, o.rolname as owner, f.prorettype = 'trigger'::regtype as is_trigger,
         exists (select from unnest(f.proconfig) setting where setting like 'search_path=%') as fixed_path, (
             select json_agg(distinct case when g.grantee = 0 then 'PUBLIC' else coalesce(r.rolname, g.grantee::text) end)
@@ -18,11 +17,11 @@ const FUNCTIONS: &str = "
         ) as executors
     from function f join pg_roles o on o.oid = f.proowner
     where not f.extension
-    order by f.object";
+    order by f.object");
 
 /// Functions anywhere, but PostgreSQL's own, that run as their owner and can be called by a role of the application (those in
 /// schema `tenantry` always), or that are LEAKPROOF by somebody's word.
-const SUSPECTS: &str = "
+const SUSPECTS: Query = Query("functions.suspects", "
     select format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as object,
         p.prosecdef and (n.nspname = 'tenantry' or exists (
             select from principal r where r.rolname <> 'tenantry_owner'
@@ -33,7 +32,9 @@ const SUSPECTS: &str = "
         ) as leakproof
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where (p.prosecdef or p.proleakproof) and n.nspname not in ('pg_catalog', 'information_schema')
-    order by 1";
+    order by 1");
+
+pub(super) const QUERIES: &[Query] = &[FUNCTIONS, SUSPECTS];
 
 #[derive(Deserialize)]
 struct Function {
@@ -51,9 +52,9 @@ struct Suspect {
     leakproof: bool,
 }
 
-pub(super) async fn check(facts: &Facts<'_, impl ConnectionTrait>) -> Result<Vec<Finding>> {
-    let mut findings: Vec<Finding> = facts.read::<Function>(FUNCTIONS).await?.iter().flat_map(judge).collect();
-    findings.extend(facts.read::<Suspect>(SUSPECTS).await?.iter().flat_map(judge_suspect));
+pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
+    let mut findings: Vec<Finding> = facts.rows::<Function>(&FUNCTIONS)?.iter().flat_map(judge).collect();
+    findings.extend(facts.rows::<Suspect>(&SUSPECTS)?.iter().flat_map(judge_suspect));
     Ok(findings)
 }
 

@@ -1,15 +1,14 @@
-use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
 use super::{
     Finding, OPERATOR, TENANT,
-    facts::{Facts, identifier},
+    facts::{Facts, Query, identifier},
     rule,
 };
 use crate::error::Result;
 
 /// Grants to others than the owner on relations and their columns. What is append-only is so in its partitions as well.
-const GRANTS: &str = "
+const GRANTS: Query = Query("grants.grants", "
     select r.object, quote_ident(g.attname) as column, r.relkind::text as kind, r.migrations, r.tenant_id is not null as has_tenant_id,
         root.relname in ('journal', 'journal_checkpoints') as append_only,
         case when g.grantee = 0 then 'PUBLIC' else coalesce(o.rolname, g.grantee::text) end as grantee,
@@ -23,7 +22,9 @@ const GRANTS: &str = "
     ) g
     left join pg_roles o on o.oid = g.grantee
     where g.grantee <> r.relowner and o.rolname is distinct from 'tenantry_owner'
-    order by 1, 2 nulls first, 7, 8";
+    order by 1, 2 nulls first, 7, 8");
+
+pub(super) const QUERIES: &[Query] = &[GRANTS];
 
 #[derive(Deserialize)]
 struct Grant {
@@ -39,8 +40,8 @@ struct Grant {
     grantable: bool,
 }
 
-pub(super) async fn check(facts: &Facts<'_, impl ConnectionTrait>) -> Result<Vec<Finding>> {
-    Ok(facts.read::<Grant>(GRANTS).await?.iter().flat_map(judge).collect())
+pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
+    Ok(facts.rows::<Grant>(&GRANTS)?.iter().flat_map(judge).collect())
 }
 
 fn judge(grant: &Grant) -> Vec<Finding> {

@@ -1,8 +1,8 @@
 //! Proof from the PostgreSQL catalogue that nobody gets past the row policies: [`verify_catalogue`] names each unsafe
 //! thing and what to change. The server does not start while there is a [`Finding`].
 //!
-//! *Owns*: no table. *Rules*: the table in `rule.rs`, one sentence each. Each noun beside it reads facts with a query or
-//! two and judges them in plain functions. *Deliberately absent*: anything that reads a tenant's row or changes something.
+//! *Owns*: no table. *Rules*: the table in `rule.rs`, one sentence each. Each noun beside it says which facts it
+//! needs and judges them in plain functions; one statement reads them all. *Deliberately absent*: anything that reads a tenant's row or changes something.
 //!
 //! What is looked up is what the catalogue says now, not what a migration meant: an `alter table` by hand is found, too.
 //! What is not there counts as broken (roles, schema, guarding triggers), so that an empty database does not pass.
@@ -30,9 +30,22 @@ use crate::{
     platform::db::Tx,
 };
 
-pub(crate) const OWNER: &str = "tenantry_owner";
-pub(crate) const TENANT: &str = "tenantry_tenant";
-pub(crate) const OPERATOR: &str = "tenantry_operator";
+const OWNER: &str = "tenantry_owner";
+const TENANT: &str = "tenantry_tenant";
+const OPERATOR: &str = "tenantry_operator";
+
+const QUERIES: &[&[facts::Query]] = &[
+    server::QUERIES,
+    roles::QUERIES,
+    schemas::QUERIES,
+    tables::QUERIES,
+    policies::QUERIES,
+    keys::QUERIES,
+    grants::QUERIES,
+    views::QUERIES,
+    functions::QUERIES,
+    triggers::QUERIES,
+];
 
 /// One thing that is not as it must be.
 #[derive(Clone, Debug, Serialize, PartialEq)]
@@ -54,18 +67,19 @@ pub async fn verify_catalogue(tx: &Tx) -> Result<Vec<Finding>> {
     verify(tx, &login).await
 }
 
-/// The same for a role that may be another than the one that asks. Sets `search_path` and `jit` until the transaction ends.
+/// The same for a role that may be another than the one that asks. Sets how statements are
+/// planned, and `search_path`, until the transaction ends.
 pub async fn verify(connection: &impl ConnectionTrait, login: &str) -> Result<Vec<Finding>> {
-    let facts = Facts::begin(connection, login).await?;
-    let mut findings = server::check(&facts).await?;
-    findings.extend(roles::check(&facts).await?);
-    findings.extend(schemas::check(&facts).await?);
-    findings.extend(tables::check(&facts).await?);
-    findings.extend(policies::check(&facts).await?);
-    findings.extend(keys::check(&facts).await?);
-    findings.extend(grants::check(&facts).await?);
-    findings.extend(views::check(&facts).await?);
-    findings.extend(functions::check(&facts).await?);
-    findings.extend(triggers::check(&facts).await?);
+    let facts = Facts::read(connection, login, QUERIES).await?;
+    let mut findings = server::check(&facts)?;
+    findings.extend(roles::check(&facts)?);
+    findings.extend(schemas::check(&facts)?);
+    findings.extend(tables::check(&facts)?);
+    findings.extend(policies::check(&facts)?);
+    findings.extend(keys::check(&facts)?);
+    findings.extend(grants::check(&facts)?);
+    findings.extend(views::check(&facts)?);
+    findings.extend(functions::check(&facts)?);
+    findings.extend(triggers::check(&facts)?);
     Ok(findings)
 }

@@ -1,25 +1,24 @@
-use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
-use super::{Finding, OPERATOR, TENANT, facts::Facts, rule};
+use super::{Finding, OPERATOR, TENANT, facts::{Facts, Query}, rule};
 use crate::error::Result;
 
 /// As PostgreSQL 15 to 18 write it back with `search_path = pg_catalog`. A missing or empty setting is an error as uuid, and
 /// the plain equality is what lets the planner use the index.
 const EQUALITY: &str = "(tenant_id = (current_setting('tenantry.tenant_id'::text))::uuid)";
 
-const POLICIES: &str = "
+const POLICIES: Query = Query("policies.policies", "
     select r.object as table, r.tenant_id is not null as has_tenant_id, quote_ident(p.polname) as name, p.polpermissive as permissive,
         p.polcmd::text as command, pg_get_expr(p.polqual, p.polrelid) as using_expression,
         pg_get_expr(p.polwithcheck, p.polrelid) as check_expression, (
             select json_agg(coalesce(o.rolname, 'PUBLIC')) from unnest(p.polroles) u(oid) left join pg_roles o on o.oid = u.oid
         ) as roles
     from relation r join pg_policy p on p.polrelid = r.oid
-    order by r.object, p.polname";
+    order by r.object, p.polname");
 
 /// Roles that need a permissive policy and have none. A partition without grants is out of reach and needs none.
-const MISSING: &str = "
-    select r.object as table, p.rolname as role
+const MISSING: Query = Query("policies.missing", "
+    select r.object as table, p.rolname as role, r.tenant_id is not null as has_tenant_id
     from relation r join principal p on p.rolname in ('tenantry_tenant', 'tenantry_operator')
     where r.relkind in ('r', 'p') and not r.migrations
     and (
@@ -28,7 +27,9 @@ const MISSING: &str = "
         or exists (select from pg_attribute a, aclexplode(a.attacl) g where a.attrelid = r.oid and g.grantee = p.oid)
     )
     and not exists (select from pg_policy q where q.polrelid = r.oid and q.polpermissive and p.oid = any (q.polroles))
-    order by 1, 2";
+    order by 1, 2");
+
+pub(super) const QUERIES: &[Query] = &[POLICIES, MISSING];
 
 #[derive(Deserialize)]
 struct Policy {
@@ -47,17 +48,22 @@ struct Policy {
 struct Missing {
     table: String,
     role: String,
+    has_tenant_id: bool,
 }
 
-pub(super) async fn check(facts: &Facts<'_, impl ConnectionTrait>) -> Result<Vec<Finding>> {
-    let mut findings: Vec<Finding> = facts.read::<Missing>(MISSING).await?.iter().map(judge_missing).collect();
-    findings.extend(facts.read::<Policy>(POLICIES).await?.iter().flat_map(judge));
+pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
+    let mut findings: Vec<Finding> = facts.rows::<Missing>(&MISSING)?.iter().map(judge_missing).collect();
+    findings.extend(facts.rows::<Policy>(&POLICIES)?.iter().flat_map(judge));
     Ok(findings)
 }
 
 fn judge_missing(missing: &Missing) -> Finding {
-    let Missing { table, role } = missing;
-    let remedy = format!("create policy tenant_isolation on {table} to {TENANT} using {EQUALITY} with check {EQUALITY}; (operators: using (true))");
+    let Missing { table, role, has_tenant_id } = missing;
+    let remedy = match (role == TENANT, has_tenant_id) {
+        (true, true) => format!("create policy tenant_isolation on {table} to {role} using {EQUALITY} with check {EQUALITY};"),
+        (true, false) => format!("create policy tenant_isolation on {table} for select to {role} using (true);"),
+        (false, _) => format!("create policy operator_access on {table} to {role} using (true) with check (true);"),
+    };
     rule::POLICY_MISSING.broken(table, format!("has no policy for {role}"), remedy)
 }
 

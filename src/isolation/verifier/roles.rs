@@ -1,23 +1,23 @@
-use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
 use super::{
     Finding, OPERATOR, OWNER, TENANT,
-    facts::{Facts, identifier},
+    facts::{Facts, Query, identifier},
     rule,
 };
 use crate::error::Result;
 
-const ROLES: &str = "
+const ROLES: Query = Query("roles.roles", "
     select rolname as name, is_login, rolcanlogin as logs_in, rolsuper as superuser, rolbypassrls as bypassrls,
         concat_ws(', ', case when rolcreaterole then 'CREATEROLE' end, case when rolcreatedb then 'CREATEDB' end,
             case when rolreplication then 'REPLICATION' end) as attributes
-    from principal";
+    from principal");
 
 /// Up: whose rights the roles have, or can take. PostgreSQL 16 keeps `inherit` and `set` per membership, 15 per role.
-const MEMBERSHIPS: &str = "
+const MEMBERSHIPS: Query = Query("roles.memberships", "
     select up.name, bool_or(up.is_login) as is_login, g.rolname as of, bool_or(up.direct) as direct,
-        bool_or(up.inherits) as inherits, bool_or(up.settable) as settable, bool_or(up.admin) as admin
+        bool_or(up.inherits) as inherits, bool_or(up.settable) as settable, bool_or(up.admin) as admin,
+        current_setting('server_version_num')::int >= 160000 as per_membership
     from (
         with recursive up as (
             select p.rolname as name, p.is_login, m.roleid, true as direct, m.admin_option as admin,
@@ -29,12 +29,12 @@ const MEMBERSHIPS: &str = "
             from up join pg_auth_members m on m.member = up.roleid
         ) select * from up
     ) up join pg_roles g on g.oid = up.roleid
-    group by up.name, g.rolname order by up.name, g.rolname";
+    group by up.name, g.rolname order by up.name, g.rolname");
 
 /// Down: who can become one of the roles. Allowed are superusers, who may anyway; roles with CREATEROLE, who made them; and
 /// other login roles of Tenantry, because roles belong to the whole cluster and another database may have its own.
-const MEMBERS: &str = "
-    select r.rolname as member, string_agg(distinct down.root, ', ') as of
+const MEMBERS: Query = Query("roles.members", "
+    select r.rolname as member, string_agg(distinct quote_ident(down.root), ', ') as of
     from (
         with recursive down as (
             select p.rolname as root, m.member from principal p join pg_auth_members m on m.roleid = p.oid
@@ -48,10 +48,10 @@ const MEMBERS: &str = "
             select count(distinct g.rolname) from pg_auth_members m join pg_roles g on g.oid = m.roleid
             where m.member = r.oid and g.rolname in ('tenantry_tenant', 'tenantry_operator')
             and not coalesce((to_jsonb(m) ->> 'inherit_option')::bool, r.rolinherit)))
-    group by r.rolname";
+    group by r.rolname");
 
 /// What the roles own here, and what was granted to them where it should not be. `pg_shdepend` has an index by role.
-const HOLDINGS: &str = "
+const HOLDINGS: Query = Query("roles.holdings", "
     select p.rolname as role, s.deptype = 'o' as owned, pg_describe_object(s.classid, s.objid, s.objsubid) as object
     from principal p
     join pg_shdepend s on s.refclassid = 'pg_authid'::regclass and s.refobjid = p.oid
@@ -65,7 +65,9 @@ const HOLDINGS: &str = "
             or s.classid = 'pg_namespace'::regclass and s.objid = (select oid from pg_namespace where nspname = 'tenantry')
             or s.classid = 'pg_default_acl'::regclass))
         else false end
-    order by 1, 3";
+    order by 1, 3");
+
+pub(super) const QUERIES: &[Query] = &[ROLES, MEMBERSHIPS, MEMBERS, HOLDINGS];
 
 #[derive(Deserialize)]
 struct Role {
@@ -86,6 +88,8 @@ struct Membership {
     inherits: bool,
     settable: bool,
     admin: bool,
+    /// Whether this PostgreSQL keeps `inherits` with the membership, not with the member.
+    per_membership: bool,
 }
 
 #[derive(Deserialize)]
@@ -101,15 +105,15 @@ struct Holding {
     object: String,
 }
 
-pub(super) async fn check(facts: &Facts<'_, impl ConnectionTrait>) -> Result<Vec<Finding>> {
-    let roles: Vec<Role> = facts.read(ROLES).await?;
-    let memberships: Vec<Membership> = facts.read(MEMBERSHIPS).await?;
-    let mut findings = judge_presence(&roles, facts.login);
+pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
+    let roles: Vec<Role> = facts.rows(&ROLES)?;
+    let memberships: Vec<Membership> = facts.rows(&MEMBERSHIPS)?;
+    let mut findings = judge_presence(&roles, &facts.login);
     findings.extend(roles.iter().flat_map(judge_attributes));
-    findings.extend(judge_login(&memberships, facts.login));
+    findings.extend(judge_login(&memberships, &facts.login));
     findings.extend(memberships.iter().filter(|membership| !membership.is_login).map(judge_membership));
-    findings.extend(facts.read::<Member>(MEMBERS).await?.iter().map(judge_member));
-    findings.extend(facts.read::<Holding>(HOLDINGS).await?.iter().map(judge_holding));
+    findings.extend(facts.rows::<Member>(&MEMBERS)?.iter().map(judge_member));
+    findings.extend(facts.rows::<Holding>(&HOLDINGS)?.iter().map(judge_holding));
     Ok(findings)
 }
 
@@ -148,7 +152,7 @@ fn judge_login(memberships: &[Membership], login: &str) -> Vec<Finding> {
         let of = identifier(&membership.of);
         if ![TENANT, OPERATOR].contains(&membership.of.as_str()) {
             let how = if membership.direct { "is a member of" } else { "is through another role a member of" };
-            let remedy = format!("revoke {of} from {name}; (or from the role in between)");
+            let remedy = format!("revoke {of} from {name}; -- or from the role in between");
             findings.push(rule::LOGIN_MEMBERSHIPS.broken(login, format!("{how} {}", membership.of), remedy));
         } else if membership.admin {
             let problem = format!("may grant {} to others", membership.of);
@@ -156,7 +160,10 @@ fn judge_login(memberships: &[Membership], login: &str) -> Vec<Finding> {
         }
         if membership.inherits {
             let problem = format!("has the rights of {} without a session", membership.of);
-            let remedy = format!("alter role {name} noinherit; (PostgreSQL 16 or newer: also grant {of} to {name} with inherit false;)");
+            let remedy = match membership.per_membership {
+                true => format!("grant {of} to {name} with inherit false;"),
+                false => format!("alter role {name} noinherit;"),
+            };
             findings.push(rule::LOGIN_INHERITS.broken(login, problem, remedy));
         }
     }
@@ -169,7 +176,7 @@ fn judge_membership(membership: &Membership) -> Finding {
 }
 
 fn judge_member(member: &Member) -> Finding {
-    let remedy = format!("revoke {} from {}; (or from the role in between)", member.of, identifier(&member.member));
+    let remedy = format!("revoke {} from {}; -- or from the role in between", member.of, identifier(&member.member));
     rule::ROLE_MEMBERS.broken(&member.member, format!("can become {}", member.of), remedy)
 }
 

@@ -1,31 +1,30 @@
-use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
 use super::{
     Finding, OPERATOR, OWNER, TENANT,
-    facts::{Facts, identifier},
+    facts::{Facts, Query, identifier},
     rule,
 };
 use crate::error::Result;
 
-const OWNERS: &str = "select r.rolname as owner from pg_namespace n join pg_roles r on r.oid = n.nspowner where n.nspname = 'tenantry'";
+const OWNERS: Query = Query("schemas.owners", "select r.rolname as owner from pg_namespace n join pg_roles r on r.oid = n.nspowner where n.nspname = 'tenantry'");
 
-const GRANTS: &str = "
+const GRANTS: Query = Query("schemas.grants", "
     select coalesce(r.rolname, 'PUBLIC') as grantee, g.privilege_type as privilege, g.is_grantable as grantable
     from pg_namespace n cross join aclexplode(n.nspacl) g left join pg_roles r on r.oid = g.grantee
-    where n.nspname = 'tenantry' and g.grantee <> n.nspowner and r.rolname is distinct from 'tenantry_owner'";
+    where n.nspname = 'tenantry' and g.grantee <> n.nspowner and r.rolname is distinct from 'tenantry_owner'");
 
 /// Schemas other than `tenantry` in which PUBLIC or a role of the application may create. What such a role owns, or gets by
 /// owning the database, is found as ownership.
-const CREATORS: &str = "
+const CREATORS: Query = Query("schemas.creators", "
     select quote_ident(n.nspname) as schema, case when g.grantee = 0 then 'PUBLIC' else quote_ident(p.rolname) end as grantee
     from pg_namespace n
     cross join aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) g
     left join principal p on p.oid = g.grantee
-    where n.nspname <> 'tenantry' and g.privilege_type = 'CREATE' and (g.grantee = 0 or p.rolname <> 'tenantry_owner')";
+    where n.nspname <> 'tenantry' and g.privilege_type = 'CREATE' and (g.grantee = 0 or p.rolname <> 'tenantry_owner')");
 
 /// Default privileges that reach objects of the owner or of schema `tenantry`, beyond what PostgreSQL gives anyway.
-const DEFAULTS: &str = "
+const DEFAULTS: Query = Query("schemas.defaults", "
     select quote_ident(o.rolname) as role, coalesce(r.rolname, 'PUBLIC') as grantee, g.privilege_type as privilege,
         case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types'
             when 'n' then 'schemas' else 'large objects' end as objects,
@@ -36,7 +35,9 @@ const DEFAULTS: &str = "
     cross join aclexplode(d.defaclacl) g
     left join pg_roles r on r.oid = g.grantee
     where (n.nspname = 'tenantry' or n.oid is null and o.rolname = 'tenantry_owner') and g.grantee <> d.defaclrole
-    and not (n.oid is null and g.grantee = 0 and (d.defaclobjtype, g.privilege_type) in (('f', 'EXECUTE'), ('T', 'USAGE')))";
+    and not (n.oid is null and g.grantee = 0 and (d.defaclobjtype, g.privilege_type) in (('f', 'EXECUTE'), ('T', 'USAGE')))");
+
+pub(super) const QUERIES: &[Query] = &[OWNERS, GRANTS, CREATORS, DEFAULTS];
 
 #[derive(Deserialize)]
 struct Owned {
@@ -65,11 +66,11 @@ struct Default {
     place: String,
 }
 
-pub(super) async fn check(facts: &Facts<'_, impl ConnectionTrait>) -> Result<Vec<Finding>> {
-    let mut findings = judge_owner(facts.read(OWNERS).await?.first());
-    findings.extend(facts.read::<Grant>(GRANTS).await?.iter().filter_map(judge_grant));
-    findings.extend(facts.read::<Creator>(CREATORS).await?.iter().map(judge_creator));
-    findings.extend(facts.read::<Default>(DEFAULTS).await?.iter().map(judge_default));
+pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
+    let mut findings = judge_owner(facts.rows(&OWNERS)?.first());
+    findings.extend(facts.rows::<Grant>(&GRANTS)?.iter().filter_map(judge_grant));
+    findings.extend(facts.rows::<Creator>(&CREATORS)?.iter().map(judge_creator));
+    findings.extend(facts.rows::<Default>(&DEFAULTS)?.iter().map(judge_default));
     Ok(findings)
 }
 

@@ -1,41 +1,40 @@
-use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
-use super::{Finding, facts::Facts, rule};
+use super::{Finding, facts::{Facts, Query}, rule};
 use crate::error::Result;
 
 const OLDEST: i32 = 150_000;
 
-const SERVER: &str = "
+const SERVER: Query = Query("server.server", "
     select current_setting('server_version_num')::int as version, current_setting('row_security') as row_security,
-        current_setting('session_replication_role') as replication_role, current_setting('tenantry.tenant_id', true) as tenant";
+        current_setting('session_replication_role') as replication_role, current_setting('tenantry.tenant_id', true) as tenant");
 
 /// Presets of the database (no role), of the login role everywhere, and of the login role in this database.
-const PRESETS: &str = "
+const PRESETS: Query = Query("server.presets", "
     select coalesce(r.rolname, 'the database') as of, r.rolname as role, quote_ident(current_database()) as database, setting
     from pg_db_role_setting s
     left join pg_roles r on r.oid = s.setrole
     cross join unnest(s.setconfig) setting
     where s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
     and (s.setrole = 0 or r.rolname = $1)
-    and (split_part(setting, '=', 1) in ('role', 'row_security', 'session_replication_role') or setting like 'tenantry.%')";
+    and (split_part(setting, '=', 1) in ('role', 'row_security', 'session_replication_role') or setting like 'tenantry.%')");
 
-const CREATORS: &str = "
+const CREATORS: Query = Query("server.creators", "
     select quote_ident(p.rolname) as role, quote_ident(current_database()) as database,
         exists (
             select from pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
             where d.datname = current_database() and a.grantee = 0 and a.privilege_type = 'CREATE'
         ) as public
     from principal p
-    where p.rolname <> 'tenantry_owner' and not p.rolsuper and has_database_privilege(p.oid, current_database(), 'CREATE')";
+    where p.rolname <> 'tenantry_owner' and not p.rolsuper and has_database_privilege(p.oid, current_database(), 'CREATE')");
 
-const EVENT_TRIGGERS: &str = "
+const EVENT_TRIGGERS: Query = Query("server.event_triggers", "
     select quote_ident(e.evtname) as name, r.rolname as owner
-    from pg_event_trigger e join pg_roles r on r.oid = e.evtowner where not r.rolsuper";
+    from pg_event_trigger e join pg_roles r on r.oid = e.evtowner where not r.rolsuper");
 
 /// Grants to PUBLIC on PostgreSQL's own relations and functions that were not there when the cluster was made, and on
 /// settings that only superusers change.
-const CATALOGUE: &str = "
+const CATALOGUE: Query = Query("server.catalogue", "
     select pg_describe_object(i.classoid, i.objoid, 0) as object, g.privilege_type as privilege,
         case when c.oid is not null then format('TABLE pg_catalog.%I', c.relname) else 'FUNCTION ' || p.oid::regprocedure::text end as target
     from pg_init_privs i
@@ -46,7 +45,9 @@ const CATALOGUE: &str = "
     and not exists (select from aclexplode(i.initprivs) was where was.grantee = 0 and was.privilege_type = g.privilege_type)
     union all
     select 'setting ' || s.parname, g.privilege_type, 'PARAMETER ' || s.parname
-    from pg_parameter_acl s cross join aclexplode(s.paracl) g where g.grantee = 0";
+    from pg_parameter_acl s cross join aclexplode(s.paracl) g where g.grantee = 0");
+
+pub(super) const QUERIES: &[Query] = &[SERVER, PRESETS, CREATORS, EVENT_TRIGGERS, CATALOGUE];
 
 #[derive(Deserialize)]
 struct Server {
@@ -84,12 +85,12 @@ struct PublicGrant {
     target: String,
 }
 
-pub(super) async fn check(facts: &Facts<'_, impl ConnectionTrait>) -> Result<Vec<Finding>> {
-    let mut findings: Vec<Finding> = facts.read::<Server>(SERVER).await?.iter().flat_map(judge_server).collect();
-    findings.extend(facts.read::<Preset>(PRESETS).await?.iter().map(judge_preset));
-    findings.extend(facts.read::<Creator>(CREATORS).await?.iter().map(judge_creator));
-    findings.extend(facts.read::<EventTrigger>(EVENT_TRIGGERS).await?.iter().map(judge_event_trigger));
-    findings.extend(facts.read::<PublicGrant>(CATALOGUE).await?.iter().map(judge_public_grant));
+pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
+    let mut findings: Vec<Finding> = facts.rows::<Server>(&SERVER)?.iter().flat_map(judge_server).collect();
+    findings.extend(facts.rows::<Preset>(&PRESETS)?.iter().map(judge_preset));
+    findings.extend(facts.rows::<Creator>(&CREATORS)?.iter().map(judge_creator));
+    findings.extend(facts.rows::<EventTrigger>(&EVENT_TRIGGERS)?.iter().map(judge_event_trigger));
+    findings.extend(facts.rows::<PublicGrant>(&CATALOGUE)?.iter().map(judge_public_grant));
     Ok(findings)
 }
 

@@ -1,14 +1,13 @@
-use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
-use super::{Finding, OWNER, facts::Facts, rule};
+use super::{Finding, OWNER, facts::{Facts, Query}, rule};
 use crate::error::Result;
 
 const ERASURES: [&str; 5] = ["none", "delete", "keep", "tombstone", "anonymise"];
 
 /// A partition has the comment of its root. An index counts for `tenant_id` if it covers all rows and is usable now. On
 /// PostgreSQL 18 a NOT NULL may be declared and not yet checked.
-const RELATIONS: &str = "
+const RELATIONS: Query = Query("tables.relations", "
     select r.object, r.relkind::text as kind, o.rolname as owner, r.migrations, r.relrowsecurity as enabled, r.relforcerowsecurity as forced,
         format_type(t.atttypid, t.atttypmod) || case when t.attgenerated = '' then '' else ' generated' end as tenant_id_type,
         t.attnotnull and not exists (
@@ -21,15 +20,17 @@ const RELATIONS: &str = "
     from relation r
     join pg_roles o on o.oid = r.relowner
     left join pg_attribute t on t.attrelid = r.oid and t.attnum = r.tenant_id
-    order by r.object";
+    order by r.object");
 
-const CHILDREN: &str = "
+const CHILDREN: Query = Query("tables.children", "
     select format('%I.%I', n.nspname, c.relname) as child, r.object as parent
     from relation r
     join pg_inherits h on h.inhparent = r.oid
     join pg_class c on c.oid = h.inhrelid
     join pg_namespace n on n.oid = c.relnamespace
-    where n.nspname <> 'tenantry'";
+    where n.nspname <> 'tenantry'");
+
+pub(super) const QUERIES: &[Query] = &[RELATIONS, CHILDREN];
 
 #[derive(Deserialize)]
 struct Relation {
@@ -52,8 +53,8 @@ struct Child {
     parent: String,
 }
 
-pub(super) async fn check(facts: &Facts<'_, impl ConnectionTrait>) -> Result<Vec<Finding>> {
-    let relations: Vec<Relation> = facts.read(RELATIONS).await?;
+pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
+    let relations: Vec<Relation> = facts.rows(&RELATIONS)?;
     let mut findings: Vec<_> = relations.iter().filter_map(judge_owner).collect();
     for table in relations.iter().filter(|relation| matches!(relation.kind, 'r' | 'p') && !relation.migrations) {
         findings.extend(judge_row_security(table));
@@ -61,7 +62,7 @@ pub(super) async fn check(facts: &Facts<'_, impl ConnectionTrait>) -> Result<Vec
         findings.extend(judge_erasure(table));
     }
     findings.extend(relations.iter().filter(|relation| relation.kind == 'f').map(judge_foreign));
-    findings.extend(facts.read::<Child>(CHILDREN).await?.iter().map(judge_child));
+    findings.extend(facts.rows::<Child>(&CHILDREN)?.iter().map(judge_child));
     Ok(findings)
 }
 
@@ -99,7 +100,7 @@ fn judge_tenant_id(table: &Relation) -> Vec<Finding> {
         findings.push(rule::TENANT_ID_COLUMN.broken(object, "tenant_id may be null", remedy));
     }
     if !table.tenant_id_indexed {
-        let remedy = format!("create index on {object} (tenant_id); (or reindex one that is invalid)");
+        let remedy = format!("create index on {object} (tenant_id); -- or reindex one that is invalid");
         findings.push(rule::TENANT_ID_INDEX.broken(object, "no valid index over all rows begins with tenant_id", remedy));
     }
     findings
@@ -114,7 +115,10 @@ fn judge_erasure(table: &Relation) -> Option<Finding> {
         (Some(erasure), None) if erasure != "none" => "has rows of tenants to erase, but no tenant_id to find them by",
         (Some(_), _) => return None,
     };
-    let remedy = format!("comment on table {object} is 'erasure=delete'; (or none, keep, tombstone, anonymise; without tenant_id: none)");
+    let remedy = match table.tenant_id_type {
+        Some(_) => format!("comment on table {object} is 'erasure=delete'; -- or keep, tombstone, anonymise"),
+        None => format!("comment on table {object} is 'erasure=none'; -- if no tenant is in it; else give it a tenant_id"),
+    };
     Some(rule::ERASURE_DECLARED.broken(object, problem, remedy))
 }
 

@@ -1,14 +1,16 @@
-use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
-use super::{Finding, facts::Facts, rule};
+use super::{Finding, facts::{Facts, Query}, rule};
 use crate::error::Result;
 
 /// What must stand guard: on the table and on its partitions, which statement triggers do not come to by themselves. The
 /// numbers are sums of `pg_trigger.tgtype`: 1 each row, 2 before, 4 insert, 8 delete, 16 update, 32 truncate. Named columns
 /// or a WHEN would let something by. Names of triggers do not matter.
-const GUARDS: &str = "
-    select coalesce(r.object, 'tenantry.' || guard.table_name) as table, guard.function_name as function, guard.events
+const GUARDS: Query = Query("triggers.guards", "
+    select coalesce(r.object, 'tenantry.' || guard.table_name) as table, guard.function_name as function, guard.events, (
+            select quote_ident(t.tgname) from pg_trigger t join function f on f.oid = t.tgfoid
+            where t.tgrelid = r.oid and f.proname = guard.function_name and t.tgtype = guard.kind and t.tgenabled in ('D', 'R') limit 1
+        ) as disabled
     from (values
         ('tenants', 'tenants_guard', 'insert or update', 1 + 2 + 4 + 16),
         ('journal', 'refuse_change', 'update or delete', 1 + 2 + 8 + 16),
@@ -21,26 +23,30 @@ const GUARDS: &str = "
         select from pg_trigger t join function f on f.oid = t.tgfoid
         where t.tgrelid = r.oid and f.proname = guard.function_name and t.tgtype & guard.kind = guard.kind and t.tgtype & 1 = guard.kind & 1
         and t.tgenabled in ('O', 'A') and t.tgqual is null and t.tgattr = ''::int2vector)
-    order by 1, 3";
+    order by 1, 3");
 
-const STRANGERS: &str = "
+const STRANGERS: Query = Query("triggers.strangers", "
     select r.object as table, quote_ident(t.tgname) as trigger, p.oid::regprocedure::text as function
     from relation r
     join pg_trigger t on t.tgrelid = r.oid and not t.tgisinternal
     join pg_proc p on p.oid = t.tgfoid
     join pg_namespace n on n.oid = p.pronamespace
-    where n.nspname not in ('tenantry', 'pg_catalog')";
+    where n.nspname not in ('tenantry', 'pg_catalog')");
 
-const RULES: &str = "
+const RULES: Query = Query("triggers.rules", "
     select r.object as table, quote_ident(w.rulename) as name
     from relation r join pg_rewrite w on w.ev_class = r.oid
-    where not (r.relkind in ('v', 'm') and w.rulename = '_RETURN')";
+    where not (r.relkind in ('v', 'm') and w.rulename = '_RETURN')");
+
+pub(super) const QUERIES: &[Query] = &[GUARDS, STRANGERS, RULES];
 
 #[derive(Deserialize)]
 struct Guard {
     table: String,
     function: String,
     events: String,
+    /// A trigger that would do if it were enabled.
+    disabled: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -56,19 +62,22 @@ struct RewriteRule {
     name: String,
 }
 
-pub(super) async fn check(facts: &Facts<'_, impl ConnectionTrait>) -> Result<Vec<Finding>> {
-    let mut findings: Vec<_> = facts.read::<Guard>(GUARDS).await?.iter().map(judge_guard).collect();
-    findings.extend(facts.read::<Stranger>(STRANGERS).await?.iter().map(judge_stranger));
-    findings.extend(facts.read::<RewriteRule>(RULES).await?.iter().map(judge_rewrite_rule));
+pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
+    let mut findings: Vec<_> = facts.rows::<Guard>(&GUARDS)?.iter().map(judge_guard).collect();
+    findings.extend(facts.rows::<Stranger>(&STRANGERS)?.iter().map(judge_stranger));
+    findings.extend(facts.rows::<RewriteRule>(&RULES)?.iter().map(judge_rewrite_rule));
     Ok(findings)
 }
 
 fn judge_guard(guard: &Guard) -> Finding {
-    let Guard { table, function, events } = guard;
+    let Guard { table, function, events, disabled } = guard;
     let each = if events == "truncate" { "statement" } else { "row" };
-    let remedy = format!(
-        "alter table {table} enable trigger all; or create trigger guard before {events} on {table} for each {each} execute function tenantry.{function}();"
-    );
+    let remedy = match disabled {
+        Some(trigger) => format!("alter table {table} enable trigger {trigger};"),
+        None => format!(
+            "create trigger guard_{each} before {events} on {table} for each {each} execute function tenantry.{function}();"
+        ),
+    };
     rule::TRIGGER_GUARD.broken(table, format!("nothing calls {function} before {events}"), remedy)
 }
 

@@ -1,12 +1,11 @@
-use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
-use super::{Finding, facts::Facts, rule};
+use super::{Finding, facts::{Facts, Query}, rule};
 use crate::error::Result;
 
 /// Views in schema `tenantry`, and those anywhere that read one of its relations, be it through another view: the outermost
 /// decides with whose rights all of them read.
-const VIEWS: &str = "
+const VIEWS: Query = Query("views.views", "
     select format('%I.%I', n.nspname, v.relname) as view, v.relkind = 'm' as materialised,
         coalesce((select lower(option_value) in ('true', 'on', 'yes', '1') from pg_options_to_table(v.reloptions) where option_name = 'security_invoker'), false) as invoker
     from (
@@ -20,7 +19,9 @@ const VIEWS: &str = "
     ) reader
     join pg_class v on v.oid = reader.oid and v.relkind in ('v', 'm')
     join pg_namespace n on n.oid = v.relnamespace
-    order by 1";
+    order by 1");
+
+pub(super) const QUERIES: &[Query] = &[VIEWS];
 
 #[derive(Deserialize)]
 struct View {
@@ -29,8 +30,8 @@ struct View {
     invoker: bool,
 }
 
-pub(super) async fn check(facts: &Facts<'_, impl ConnectionTrait>) -> Result<Vec<Finding>> {
-    Ok(facts.read::<View>(VIEWS).await?.iter().filter_map(judge).collect())
+pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
+    Ok(facts.rows::<View>(&VIEWS)?.iter().filter_map(judge).collect())
 }
 
 fn judge(view: &View) -> Option<Finding> {

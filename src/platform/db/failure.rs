@@ -16,6 +16,7 @@ impl From<DbErr> for Error {
         };
         match kind {
             Kind::Unavailable => Self::unavailable(error),
+            Kind::InvalidInput => Self::new(kind, "a text holds a character that cannot be kept, such as NUL").because(error),
             Kind::Conflict => Self::conflict("another change came first; read the object again and repeat").because(error),
             _ => Self::internal(error),
         }
@@ -29,6 +30,8 @@ fn kind_of(sqlstate: &str) -> Kind {
         _ if ["08", "53", "57", "58"].iter().any(|class| sqlstate.starts_with(class)) => Kind::Unavailable,
         "25006" | "25P03" | "40001" | "40P01" | "55P03" => Kind::Unavailable,
         "23505" => Kind::Conflict,
+        // NUL in text, \u0000 in JSON: the only texts of a client that a prepared statement does not take
+        "22021" | "22P05" => Kind::InvalidInput,
         _ => Kind::Internal,
     }
 }

@@ -50,7 +50,7 @@ async fn try_all(neighbours: &Neighbours, schema: &Schema, verb: Verb, at_once: 
         let own = settle(neighbours, schema, &route).await;
         tried.fields += 1;
         tried.answering += usize::from(own.is_some());
-        let own = own.unwrap_or_else(|| vec![json!(neighbours.b.id); 16]);
+        let own = own.unwrap_or_default();
         for position in schema.positions(schema.end(&route)) {
             tried.positions += 1;
             work.extend(Form::ALL.map(|form| (route.clone(), own.clone(), position.clone(), form)));
@@ -68,41 +68,45 @@ async fn try_all(neighbours: &Neighbours, schema: &Schema, verb: Verb, at_once: 
     tried
 }
 
-/// B's own values for the required arguments, with which the field answers; `None` where none do, as with what is for
-/// operators.
-async fn settle(neighbours: &Neighbours, schema: &Schema, route: &Route) -> Option<Vec<Value>> {
-    let needed = RefCell::new(Vec::new());
-    let note = |_: usize, argument: &_| {
-        needed.borrow_mut().push(own_values(neighbours, argument));
+/// B's own values for the required arguments, by their places, with which the field answers; `None` where none do, as with
+/// what is for operators.
+async fn settle(neighbours: &Neighbours, schema: &Schema, route: &Route) -> Option<Own> {
+    let needed = RefCell::new(BTreeMap::new());
+    let note = |place: &str, argument: &_| {
+        needed.borrow_mut().insert(place.to_owned(), own_values(neighbours, argument));
         json!(null)
     };
     schema.operation(route, &note, None, 0);
     let needed = needed.into_inner();
-    let ways: usize = needed.iter().map(Vec::len).product();
+    let ways: usize = needed.values().map(Vec::len).product();
     for way in 0..ways.min(64) {
         let mut rest = way;
-        let values: Vec<_> = needed
+        let own: Own = needed
             .iter()
-            .map(|values| {
+            .map(|(place, values)| {
                 let value = values[rest % values.len()].clone();
                 rest /= values.len();
-                value
+                (place.clone(), value)
             })
             .collect();
-        let operation = schema.operation(route, &|index, _| values[index].clone(), None, 1);
+        let choose = |place: &str, argument: &_| own.get(place).cloned().unwrap_or_else(|| own_values(neighbours, argument)[0].clone());
+        let operation = schema.operation(route, &choose, None, 1);
         let answer = neighbours.service.graphql(&operation.query, operation.variables).await;
         if answer.code() == "none" && answer.status == 200 {
-            return Some(values);
+            return Some(own);
         }
     }
     None
 }
 
+/// Values by places.
+type Own = BTreeMap<String, Value>;
+
 fn own_values(neighbours: &Neighbours, argument: &tenantry::edge::admission::catalogue::Argument) -> Vec<Value> {
     match &*argument.named {
         "ID" => vec![json!(neighbours.b.id), json!(neighbours.b_client.id)],
         "String" => vec![json!("settings"), json!("auth:tenant:read"), json!(neighbours.b.slug)],
-        _ => vec![anything(0, argument)],
+        _ => vec![anything("", argument)],
     }
 }
 
@@ -111,7 +115,7 @@ struct Case<'a> {
     neighbours: &'a Neighbours,
     schema: &'a Schema,
     route: &'a Route,
-    own: &'a [Value],
+    own: &'a Own,
     position: &'a Position,
 }
 
@@ -142,15 +146,21 @@ impl Case<'_> {
 
     async fn ask(&self, text: &str) -> (Value, String) {
         let depth = if self.route.verb == Verb::Query { 3 } else { 2 };
-        let choose = |index: usize, argument: &_| self.own.get(index).cloned().unwrap_or_else(|| anything(index, argument));
+        let choose = |place: &str, argument: &_| {
+            let own = self.own.get(place).cloned();
+            own.unwrap_or_else(|| own_values(self.neighbours, argument)[0].clone())
+        };
         let Operation { query, variables, .. } = self.schema.operation(self.route, &choose, Some((self.position, text)), depth);
-        let answer = self.neighbours.service.graphql(&query, variables).await;
+        let mut answer = self.neighbours.service.graphql(&query, variables).await;
         assert!(answer.code() != "internal", "{} at `{}` of {text:?}: {}", self.schema.name(self.route), self.position, answer.text);
-        // What a mutation writes into B is B's, and may be told again.
-        if self.route.verb == Verb::Query || answer.code() != "none" {
-            self.neighbours.nothing_of_a_in(&answer.text, text);
-        }
         let code = answer.code().to_owned();
+        if self.route.verb == Verb::Query || code != "none" {
+            self.neighbours.nothing_of_a_in(&answer.text, text);
+        } else {
+            // Names that B has written into its own rows are told again by every answer after that.
+            let written = self.neighbours.names.iter();
+            answer.text = written.fold(answer.text, |told, name| told.replace(&name.text, "<sent>"));
+        }
         (told(&answer, text), code)
     }
 }

@@ -15,6 +15,8 @@ pub struct Neighbours {
     pub a_service: Client,
     /// B's, with every scope.
     pub service: Client,
+    /// B's as well, without a token.
+    pub b_machine: Client,
     pub a_client: Credentials,
     pub b_client: Credentials,
     /// Everything of A's that can be named.
@@ -71,21 +73,21 @@ const ALL_ENTRIES: &str = "{ audit(first: 1) { edges { cursor } } tenants(first:
 
 impl Neighbours {
     pub async fn start() -> Self {
-        Self::with("").await
+        Self::with_entries(12).await
     }
 
-    /// With settings (TOML) on top of the suite's.
-    pub async fn with(overrides: &str) -> Self {
-        let app = TestApp::with(overrides).await;
+    /// A's journal gets at least this long, and has to be longer than B's becomes.
+    pub async fn with_entries(entries: usize) -> Self {
+        let app = TestApp::start().await;
         let (a, b) = (app.tenant("neighbour-a").await, app.tenant("neighbour-b").await);
         let (admin, a_service, service) = (app.admin().await, app.full_service(&a).await, app.full_service(&b).await);
         // No canary, so that B can name it.
         let rename = "mutation($id: ID!) { updateTenant(input: {id: $id, externalId: \"neighbour-erp-1\"}) { tenant { id } } }";
         admin.ok(rename, json!({ "id": a.id })).await;
+        let b_machine = Client::new(app.url(""), None, Some(b.id), app.canaries.clone());
         let (a_client, b_client) = (credentials(&a_service).await, credentials(&service).await);
-        let mut neighbours = Self { app, a, b, admin, a_service, service, a_client, b_client, names: Vec::new() };
-        // A's journal is longer than B's will get.
-        for _ in 0..60 {
+        let mut neighbours = Self { app, a, b, admin, a_service, service, b_machine, a_client, b_client, names: Vec::new() };
+        for _ in 0..entries {
             neighbours.happen_in_a().await;
         }
         neighbours.use_idempotency_keys().await;

@@ -38,8 +38,8 @@ pub struct Route {
 #[derive(Clone, Debug)]
 pub struct Position(Vec<Argument>);
 
-/// What is put into required arguments: the count of those before it, and the argument.
-pub type Choose<'a> = &'a dyn Fn(usize, &Argument) -> Value;
+/// What is put into a required argument: where it is (`tenant.id`, `updateTenant.input.id`), and what.
+pub type Choose<'a> = &'a dyn Fn(&str, &Argument) -> Value;
 
 /// What is sent, and the fields that it selects.
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ impl Schema {
     /// An operation that asks for the end of `route` and, `depth` objects deep, for what is below it. `placed` is put into
     /// the end's arguments; of all others only the required are there.
     pub fn operation(&self, route: &Route, choose: Choose<'_>, placed: Option<(&Position, &str)>, depth: usize) -> Operation {
-        let mut writer = Writer { schema: self, choose, chosen: 0, declared: Vec::new(), variables: Map::new(), selected: BTreeSet::new() };
+        let mut writer = Writer { schema: self, choose, place: Vec::new(), declared: Vec::new(), variables: Map::new(), selected: BTreeSet::new() };
         let (mut text, mut open) = (String::new(), 0);
         for (index, id) in route.fields.iter().enumerate() {
             if index > 0 {
@@ -154,7 +154,8 @@ impl Schema {
 struct Writer<'a> {
     schema: &'a Schema,
     choose: Choose<'a>,
-    chosen: usize,
+    /// Names of the field and the inputs that are being written.
+    place: Vec<String>,
     declared: Vec<String>,
     variables: Map<String, Value>,
     selected: BTreeSet<FieldId>,
@@ -165,7 +166,9 @@ impl Writer<'_> {
     fn call(&mut self, id: FieldId, placed: Option<(&Position, &str)>) -> String {
         let field = self.schema.0.field(id);
         self.selected.insert(id);
+        self.place.push(field.name.to_string());
         let values = self.object(&field.arguments, placed.map(|(position, text)| (position.0.as_slice(), text)));
+        self.place.pop();
         let mut arguments = Vec::new();
         for (name, value) in values {
             let variable = format!("v{}", self.variables.len());
@@ -183,7 +186,9 @@ impl Writer<'_> {
         for input in inputs {
             let inner = placed.filter(|(steps, _)| steps[0].name == input.name);
             if inner.is_some() || !input.optional() {
+                self.place.push(input.name.to_string());
                 let value = self.value(input, inner.map(|(steps, text)| (&steps[1..], text)));
+                self.place.pop();
                 members.insert(input.name.to_string(), value);
             }
         }
@@ -197,10 +202,7 @@ impl Writer<'_> {
             (Some(Kind::Enum), _) => json!(*ty.unwrap().values[0].name),
             (_, Some((_, text))) if &*input.named == "JSON" => json!({ "settings": { "of": text } }),
             (_, Some((_, text))) => json!(text),
-            (_, None) => {
-                self.chosen += 1;
-                (self.choose)(self.chosen - 1, input)
-            }
+            (_, None) => (self.choose)(&self.place.join("."), input),
         };
         (0..input.ty.matches('[').count()).fold(item, |item, _| json!([item]))
     }
@@ -262,7 +264,7 @@ impl fmt::Display for Position {
 }
 
 /// The least that a required scalar takes: ids that were never given to anything.
-pub fn anything(_: usize, argument: &Argument) -> Value {
+pub fn anything(_: &str, argument: &Argument) -> Value {
     match &*argument.named {
         "ID" => json!(phantom_id()),
         "String" => json!("example"),

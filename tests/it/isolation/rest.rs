@@ -13,7 +13,7 @@ use super::{
     answer::{difference, told},
     neighbours::{Credentials, Form, Neighbours},
 };
-use crate::support::{Answer, Client};
+use crate::support::Answer;
 
 /// Every path that stands in `.route("…")`, and the well-known ones.
 fn paths() -> BTreeSet<String> {
@@ -85,13 +85,11 @@ fn escaped(text: &str) -> String {
 /// A form, from a client that proves itself by the header.
 async fn post(neighbours: &Neighbours, path: &str, proof: Option<&Credentials>, form: &BTreeMap<&str, String>) -> Answer {
     let body: Vec<_> = form.iter().map(|(key, value)| format!("{key}={}", escaped(value))).collect();
-    let app = &neighbours.app;
-    let client = Client::new(app.url(""), None, Some(neighbours.b.id), app.canaries.clone());
-    let mut request = client.post(path).header("content-type", "application/x-www-form-urlencoded").body(body.join("&"));
+    let mut request = neighbours.b_machine.post(path).header("content-type", "application/x-www-form-urlencoded").body(body.join("&"));
     if let Some(proof) = proof {
         request = request.header("authorization", format!("Basic {}", STANDARD.encode(format!("{}:{}", proof.id, proof.secret))));
     }
-    client.send(request).await
+    neighbours.b_machine.send(request).await
 }
 
 const PARAMETERS: [&str; 8] = ["client_assertion", "client_id", "client_secret", "grant_type", "resource", "scope", "tenant_id", "token"];

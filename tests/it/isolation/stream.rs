@@ -13,7 +13,7 @@ use crate::support::{Received, Socket};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_subscription_tells_a_tenant_anything_of_another() {
-    let (neighbours, schema) = (Neighbours::with("[socket]\nsend_buffer = 1024\n").await, Schema::published());
+    let (neighbours, schema) = (Neighbours::with_entries(80).await, Schema::published());
     let mut asked = Asked { socket: neighbours.app.socket(&neighbours.service).await, neighbours: &neighbours, schema: &schema, count: 0, streams: 0 };
     let mut positions = 0;
     for route in schema.routes().into_iter().filter(|route| route.verb == Verb::Subscription) {

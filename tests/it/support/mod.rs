@@ -11,5 +11,5 @@ pub use self::{
     app::{TestApp, Tenant},
     client::{Answer, Client},
     database::{Database, database},
-    socket::Socket,
+    socket::{Received, Socket},
 };

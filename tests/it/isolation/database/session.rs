@@ -7,12 +7,18 @@ pub struct Session(PgConnection);
 
 impl Session {
     pub async fn superuser(app: &TestApp) -> Self {
-        Self(PgConnection::connect(&app.database.superuser_url()).await.unwrap())
+        Self::connect(&app.database.superuser_url()).await
     }
 
     /// As the role that the server signs in as.
     pub async fn login(app: &TestApp) -> Self {
-        Self(PgConnection::connect(&app.database.login_url()).await.unwrap())
+        Self::connect(&app.database.login_url()).await
+    }
+
+    async fn connect(url: &str) -> Self {
+        let mut session = Self(PgConnection::connect(url).await.unwrap());
+        session.run("set client_min_messages = error").await.unwrap();
+        session
     }
 
     /// Statements, one after the other, without an answer.
