@@ -1,6 +1,7 @@
 """Tenantry as one more system of the peers, and the peers asked for what Tenantry has so far: a tenant with its profile (W1),
 a page of tenants (W2), no quotas and no flags."""
 import base64
+import hashlib
 import json
 import os
 import socket
@@ -151,37 +152,34 @@ def config_file(ctx) -> Path:
 
 
 def prepare_database(ctx, binary: Path, database: str, peer: str) -> None:
-    """Makes, migrates and fills the database where that has not been done; one of another version of the schema is made anew."""
-    if ctx.psql(f"SELECT 1 FROM pg_database WHERE datname = '{database}'", "postgres") != "1":
-        ctx.psql(f"CREATE DATABASE {database}", "postgres")
+    """Makes, migrates and fills the database, anew where migrations or load.sql have changed since; its comment says of which it is."""
+    sources = [HERE / "load.sql", *sorted((HERE.parent / "migration" / "src" / "sql").glob("*.sql"))]
+    mark = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    found = ctx.psql(f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{database}'", "postgres")
+    if found == mark:
+        return migrate(ctx, binary, database)
+    ctx.psql(f"DROP DATABASE IF EXISTS {database}", "postgres")
+    ctx.psql(f"CREATE DATABASE {database}", "postgres")
     migrate(ctx, binary, database)
-    want, have = (ctx.psql(f"SELECT count(*) FROM {table}", db) for table, db in (("peer.tenants", peer), ("tenantry.tenants", database)))
-    if want == have:
-        return
-    print(f"  loading {database} ({want} tenants)", flush=True)
+    print(f"  loading {database} from {peer}", flush=True)
     psql = [ctx.pgbin / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(ctx.pgport), "-U", "postgres"]
     rows = subprocess.Popen([*psql, "-d", peer, "-f", HERE / "load.sql"], stdout=subprocess.PIPE)
     # As `replica` no trigger runs: the tenants are made in the state that they have.
-    done = subprocess.run([*psql, "-d", database, "-c", "SET session_replication_role = replica", "-c", "TRUNCATE tenantry.tenants",
+    done = subprocess.run([*psql, "-d", database, "-c", "SET session_replication_role = replica",
                            "-c", f"COPY tenantry.tenants ({COLUMNS}) FROM STDIN", "-c", "VACUUM ANALYZE tenantry.tenants"],
                           stdin=rows.stdout, capture_output=True, text=True)
     rows.stdout.close()
     if rows.wait() or done.returncode:
         raise RuntimeError(f"{database} cannot be loaded: {done.stderr}")
+    ctx.psql(f"COMMENT ON DATABASE {database} IS '{mark}'", "postgres")
+    ctx.psql("CHECKPOINT", database)
 
 
 def migrate(ctx, binary: Path, database: str) -> None:
-    def run():
-        owner = f"postgres://postgres@127.0.0.1:{ctx.pgport}/{database}"
-        environment = {**database_environment(ctx, database), "TENANTRY__DATABASE__OWNER_URL": owner}
-        return subprocess.run([binary, "--config", config_file(ctx), "migrate"], capture_output=True, text=True,
-                              env={**os.environ, **{k: str(v) for k, v in environment.items()}})
-    done = run()
-    if done.returncode:
-        print(f"  {database} has another version's schema: it is made anew ({done.stderr.strip()[:300]})", flush=True)
-        ctx.psql(f"DROP DATABASE {database}", "postgres")
-        ctx.psql(f"CREATE DATABASE {database}", "postgres")
-        done = run()
+    owner = f"postgres://postgres@127.0.0.1:{ctx.pgport}/{database}"
+    environment = {**database_environment(ctx, database), "TENANTRY__DATABASE__OWNER_URL": owner}
+    done = subprocess.run([binary, "--config", config_file(ctx), "migrate"], capture_output=True, text=True,
+                          env={**os.environ, **{k: str(v) for k, v in environment.items()}})
     if done.returncode:
         raise RuntimeError(f"tenantry migrate: {done.stderr}")
 

@@ -47,7 +47,8 @@ impl App {
         let signals = Signals::default();
         let isolation = Isolation::new(db.clone(), clock.clone());
         let keyring = Arc::new(KeyRing::new(config.issuer()));
-        let verifier = Arc::new(TokenVerifier::new(VerifierSettings::from_config(&config), clock.clone(), keyring.clone()));
+        let verifier =
+            Arc::new(TokenVerifier::new(VerifierSettings::from_config(&config), clock.clone(), keyring.clone()));
         let external = Arc::new(ExternalKeys::new(&config.auth.external_issuers, keyring.clone(), clock.clone())?);
         let master = MasterKey::open(&config.master_key_file())?;
         let tenancy = Tenancy::new(isolation.clone(), signals.clone(), config.tenancy.clone());
@@ -92,14 +93,22 @@ impl App {
         let current = db::is_current(&tx).await?;
         tx.commit_unrecorded("a read").await?;
         if !current {
-            return Err(Error::new(Kind::Unavailable, "the schema is not this version's; run `tenantry migrate` with database.owner_url").at("database"));
+            return Err(Error::new(
+                Kind::Unavailable,
+                "the schema is not this version's; run `tenantry migrate` with database.owner_url",
+            )
+            .at("database"));
         }
         let findings = self.isolation.verify(&scope).await?;
         if findings.is_empty() {
             return Ok(());
         }
-        let lines: Vec<_> = findings.iter().map(|finding| format!("\n  {}: {}; {}", finding.object, finding.problem, finding.remedy)).collect();
-        Err(Error::new(Kind::Unavailable, format!("the database would not keep tenants apart:{}", lines.concat())).at("database"))
+        let lines: Vec<_> = findings
+            .iter()
+            .map(|finding| format!("\n  {}: {}; {}", finding.object, finding.problem, finding.remedy))
+            .collect();
+        Err(Error::new(Kind::Unavailable, format!("the database would not keep tenants apart:{}", lines.concat()))
+            .at("database"))
     }
 }
 

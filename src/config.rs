@@ -239,15 +239,20 @@ impl Config {
     /// The defaults with each of `overrides` (TOML) on top, without file or environment: for tests.
     pub fn from_toml(overrides: &[&str]) -> Result<Self, ConfigError> {
         let defaults = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
-        let add = |builder: config::ConfigBuilder<config::builder::DefaultState>, toml: &&str| builder.add_source(File::from_str(toml, FileFormat::Toml));
+        let add = |builder: config::ConfigBuilder<config::builder::DefaultState>, toml: &&str| {
+            builder.add_source(File::from_str(toml, FileFormat::Toml))
+        };
         let merged = overrides.iter().fold(defaults, add).build().map_err(|error| ConfigError(error.to_string()))?;
         Self::checked(merged)
     }
 
     fn checked(merged: config::Config) -> Result<Self, ConfigError> {
+        let values = merged.clone();
         let config: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let path = error.path().to_string();
-            ConfigError(format!("{path}: {}", error.into_inner()))
+            // Secrets are any text, so none is ever shown here.
+            let found = values.get_string(&path).map(|value| format!(" = {value:?}")).unwrap_or_default();
+            ConfigError(format!("{path}{found}: {}", error.into_inner()))
         })?;
         config.validate()?;
         Ok(config)
@@ -256,7 +261,12 @@ impl Config {
     fn validate(&self) -> Result<(), ConfigError> {
         let (auth, tenancy) = (&self.auth, &self.tenancy);
         rule(auth.leeway <= Duration::from_secs(30), "auth.leeway", &auth.leeway, "must be at most 30s")?;
-        rule([2048, 3072, 4096].contains(&auth.key_bits), "auth.key_bits", &auth.key_bits, "must be 2048, 3072 or 4096")?;
+        rule(
+            [2048, 3072, 4096].contains(&auth.key_bits),
+            "auth.key_bits",
+            &auth.key_bits,
+            "must be 2048, 3072 or 4096",
+        )?;
         rule(!auth.audience.is_empty(), "auth.audience", &auth.audience, "must not be empty")?;
         rule(
             auth.token_ttl >= Duration::from_secs(1) && auth.token_ttl <= auth.max_token_ttl,
@@ -291,8 +301,18 @@ impl Config {
             &tenancy.deletion_grace,
             "must lie within min_deletion_grace and max_deletion_grace",
         )?;
-        rule(self.database.max_connections >= 2, "database.max_connections", &self.database.max_connections, "must be at least 2")?;
-        rule((1..=1000).contains(&self.graphql.page_size), "graphql.page_size", &self.graphql.page_size, "must be between 1 and 1000")?;
+        rule(
+            self.database.max_connections >= 2,
+            "database.max_connections",
+            &self.database.max_connections,
+            "must be at least 2",
+        )?;
+        rule(
+            (1..=1000).contains(&self.graphql.page_size),
+            "graphql.page_size",
+            &self.graphql.page_size,
+            "must be between 1 and 1000",
+        )?;
         rule(
             ["", "json", "text"].contains(&self.telemetry.log_format.as_str()),
             "telemetry.log_format",
@@ -330,7 +350,8 @@ fn rule(holds: bool, key: &str, value: &dyn std::fmt::Debug, rule: &str) -> Resu
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| D::Error::custom(format!("{text:?} is no duration such as 30s or 15m: {error}")))
+    humantime::parse_duration(&text)
+        .map_err(|error| D::Error::custom(format!("{text:?} is no duration such as 30s or 15m: {error}")))
 }
 
 fn yes() -> bool {

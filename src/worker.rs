@@ -6,9 +6,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     app::App,
     error::Result,
-    platform::{
-        db::{Heard, Listener, Place},
-    },
+    platform::db::{Heard, Listener, Place},
 };
 
 /// Starts everything; it runs until the returned set is dropped or aborted.

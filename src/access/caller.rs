@@ -104,7 +104,8 @@ impl Caller {
         }
         match permission.scope {
             Some(scope) if !self.scopes.contains(scope) => {
-                Err(Error::new(Kind::Forbidden, format!("this needs the scope `{scope}`")).with(serde_json::json!({ "scope": scope.name() })))
+                Err(Error::new(Kind::Forbidden, format!("this needs the scope `{scope}`"))
+                    .with(serde_json::json!({ "scope": scope.name() })))
             }
             _ => Ok(()),
         }

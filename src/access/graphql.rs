@@ -15,5 +15,6 @@ pub fn caller(ctx: &Context<'_>) -> Result<Arc<Caller>> {
 /// What the present field of `type_name` asks of its caller.
 pub fn permission_here(ctx: &Context<'_>, type_name: &str) -> Result<&'static Permission> {
     let field = ctx.field().name();
-    permission(type_name, field).ok_or_else(|| Error::internal(format!("{type_name}.{field} is missing in the table of permissions")))
+    permission(type_name, field)
+        .ok_or_else(|| Error::internal(format!("{type_name}.{field} is missing in the table of permissions")))
 }

@@ -21,6 +21,7 @@ pub use self::{
     keyring::{Detached, KeyRing, OwnKey, OwnKeys, Unusable, VerificationKey},
     permission::{Audience, Effect, PERMISSIONS, Permission, Role, Scope, ScopeSet, permission},
     verifier::{
-        AcceptedIssuer, Assertion, AssertionRules, ClientKeys, Reason, Rejected, TokenVerifier, VerifiedToken, VerifierSettings, verify_assertion,
+        AcceptedIssuer, Assertion, AssertionRules, ClientKeys, Reason, Rejected, TokenVerifier, VerifiedToken,
+        VerifierSettings, verify_assertion,
     },
 };

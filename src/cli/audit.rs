@@ -21,12 +21,22 @@ impl VerifyAudit {
         let (app, caller) = (&house.app, Arc::new(operator()));
         let permission = permission("Query", "verifyAudit").context("the permission to verify")?;
         let report = match &self.tenant {
-            Some(named) => app.audit.verify(&app.tenancy.enter(&caller, tenant::find(house, named).await?, permission).await?).await?,
+            Some(named) => {
+                app.audit
+                    .verify(&app.tenancy.enter(&caller, tenant::find(house, named).await?, permission).await?)
+                    .await?
+            }
             None => app.audit.verify_platform(&OperatorScope::enter(&caller, permission)?).await?,
         };
         let problems: Vec<_> = report.problems.iter().map(|problem| format!("\n  {problem}")).collect();
         let state = if report.valid { "unbroken" } else { "BROKEN" };
-        let text = format!("{} entries, {} checkpoints, signed up to {}: {state}{}", report.entries, report.checkpoints, report.signed_up_to, problems.concat());
+        let text = format!(
+            "{} entries, {} checkpoints, signed up to {}: {state}{}",
+            report.entries,
+            report.checkpoints,
+            report.signed_up_to,
+            problems.concat()
+        );
         output.object(&report, &text)?;
         if report.valid { Ok(()) } else { Err(Error::new(Kind::Conflict, "the journal is not what was written")) }
     }

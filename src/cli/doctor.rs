@@ -24,9 +24,16 @@ pub(super) async fn run(mut config: Config, output: &Output) -> Result<()> {
     let _telemetry = Telemetry::install(&config.telemetry)?;
     let mut checks = vec![passed("configuration", "every rule holds".to_owned())];
     examine(config, &mut checks).await;
-    let text: Vec<_> = checks.iter().map(|check| format!("{} {}: {}", if check.ok { "ok  " } else { "FAIL" }, check.name, check.detail)).collect();
+    let text: Vec<_> = checks
+        .iter()
+        .map(|check| format!("{} {}: {}", if check.ok { "ok  " } else { "FAIL" }, check.name, check.detail))
+        .collect();
     output.object(&checks, &text.join("\n"))?;
-    if checks.iter().all(|check| check.ok) { Ok(()) } else { Err(Error::new(Kind::Unavailable, "something needs to be mended")) }
+    if checks.iter().all(|check| check.ok) {
+        Ok(())
+    } else {
+        Err(Error::new(Kind::Unavailable, "something needs to be mended"))
+    }
 }
 
 async fn examine(config: Config, checks: &mut Vec<Check>) {
@@ -34,7 +41,10 @@ async fn examine(config: Config, checks: &mut Vec<Check>) {
         Ok(place) => place,
         Err(error) => return checks.push(failed("database", &error)),
     };
-    checks.push(passed("database", if place.owner_url.is_some() { "found, migrations can be applied" } else { "found" }.to_owned()));
+    checks.push(passed(
+        "database",
+        if place.owner_url.is_some() { "found, migrations can be applied" } else { "found" }.to_owned(),
+    ));
     let app = match App::new(config, Clock::default(), &place) {
         Ok(app) => app,
         Err(error) => return checks.push(failed("master key", &error)),
@@ -52,7 +62,11 @@ async fn signing_key(app: &App) -> Check {
     match app.oauth.load_keys(&OperatorScope::system("doctor")).await {
         Ok(()) => match app.keyring.signing_kid() {
             Some(kid) => passed("signing key", kid),
-            None => Check { name: "signing key", ok: false, detail: "there is none yet; the first `tenantry serve` makes it".to_owned() },
+            None => Check {
+                name: "signing key",
+                ok: false,
+                detail: "there is none yet; the first `tenantry serve` makes it".to_owned(),
+            },
         },
         Err(error) => failed("signing key", &error),
     }

@@ -30,7 +30,10 @@ impl Key {
                 let permission = permission("Mutation", "rotateSigningKey").context("the permission to rotate keys")?;
                 let scope = OperatorScope::enter(&Arc::new(operator()), permission)?;
                 let kid = app.oauth.rotate(&scope, revoke_previous, &Conditions::default()).await?;
-                output.object(&json!({ "kid": kid, "previousRevoked": revoke_previous }), &format!("Tokens are signed with {kid} from now on."))
+                output.object(
+                    &json!({ "kid": kid, "previousRevoked": revoke_previous }),
+                    &format!("Tokens are signed with {kid} from now on."),
+                )
             }
         }
     }

@@ -92,7 +92,8 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Config => return output.text(crate::config::DEFAULTS),
         _ => {}
     }
-    let config = Config::load(cli.config.as_deref()).map_err(|error| Error::invalid("configuration", error.to_string()))?;
+    let config =
+        Config::load(cli.config.as_deref()).map_err(|error| Error::invalid("configuration", error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         match cli.command {

@@ -28,7 +28,11 @@ impl Output {
 
     /// `object` as JSON, or `text`.
     pub(super) fn object<T: Serialize>(&self, object: &T, text: &str) -> Result<()> {
-        if self.json { self.text(&serde_json::to_string_pretty(object).context("write JSON")?) } else { self.text(text) }
+        if self.json {
+            self.text(&serde_json::to_string_pretty(object).context("write JSON")?)
+        } else {
+            self.text(text)
+        }
     }
 
     pub(super) fn is_json(&self) -> bool {

@@ -9,7 +9,11 @@ use crate::{
     config::Config,
     edge::{self, listener},
     error::{Error, Result},
-    platform::{clock::Clock, db::Place, telemetry::{self, Telemetry}},
+    platform::{
+        clock::Clock,
+        db::Place,
+        telemetry::{self, Telemetry},
+    },
     worker,
 };
 
@@ -18,7 +22,10 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
     let _telemetry = Telemetry::install(&config.telemetry)?;
     telemetry::metrics();
     let listener = TcpListener::bind(config.server.listen).await.map_err(|error| {
-        Error::invalid("server.listen", format!("{} cannot be bound: {error}; is another server running there?", config.server.listen))
+        Error::invalid(
+            "server.listen",
+            format!("{} cannot be bound: {error}; is another server running there?", config.server.listen),
+        )
     })?;
     let place = Place::open(&config).await?;
     let app = App::new(config, Clock::default(), &place)?;

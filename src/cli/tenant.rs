@@ -45,11 +45,27 @@ impl Apply {
         let scope = scope("Mutation", "applyTenant")?;
         let mut done = Vec::new();
         for file in &self.file {
-            let named = |error: Error| Error::invalid(format!("{}: {}", file.display(), error.field().unwrap_or("tenant")), error.message().to_owned()).because(error);
-            let document = std::fs::read_to_string(file).map_err(|error| Error::invalid(file.display().to_string(), format!("cannot be read: {error}")))?;
-            let format = if file.extension().is_some_and(|extension| extension == "toml") { DocumentFormat::Toml } else { DocumentFormat::Yaml };
+            let named = |error: Error| {
+                Error::invalid(
+                    format!("{}: {}", file.display(), error.field().unwrap_or("tenant")),
+                    error.message().to_owned(),
+                )
+                .because(error)
+            };
+            let document = std::fs::read_to_string(file)
+                .map_err(|error| Error::invalid(file.display().to_string(), format!("cannot be read: {error}")))?;
+            let format = if file.extension().is_some_and(|extension| extension == "toml") {
+                DocumentFormat::Toml
+            } else {
+                DocumentFormat::Yaml
+            };
             let declaration = Declaration::parse(&document, format).map_err(named)?;
-            let seen = house.app.tenancy.apply(&scope, declaration.clone(), DryRun::Yes, &Conditions::default()).await.map_err(named)?;
+            let seen = house
+                .app
+                .tenancy
+                .apply(&scope, declaration.clone(), DryRun::Yes, &Conditions::default())
+                .await
+                .map_err(named)?;
             if !output.is_json() {
                 output.text(&describe(file, &seen))?;
             }
@@ -60,7 +76,10 @@ impl Apply {
                 house.app.tenancy.apply(&scope, declaration, DryRun::No, &Conditions::default()).await.map_err(named)?
             };
             if !output.is_json() && !self.dry_run {
-                output.text(&applied.tenant.as_ref().map_or_else(|| "not applied".to_owned(), |tenant| format!("{} is {} (version {})", tenant.slug, tenant.id, tenant.version)))?;
+                output.text(&applied.tenant.as_ref().map_or_else(
+                    || "not applied".to_owned(),
+                    |tenant| format!("{} is {} (version {})", tenant.slug, tenant.id, tenant.version),
+                ))?;
             }
             done.push(json!({
                 "file": file.display().to_string(), "id": applied.tenant.as_ref().map(|tenant| tenant.id),

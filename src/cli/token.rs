@@ -40,17 +40,24 @@ impl Token {
     }
 
     fn roles(&self) -> Result<Vec<Role>> {
-        let role = |name: &String| Role::parse(name).ok_or_else(|| Error::invalid("--role", format!("{name} is none of admin, support, billing, auditor")));
+        let role = |name: &String| {
+            Role::parse(name)
+                .ok_or_else(|| Error::invalid("--role", format!("{name} is none of admin, support, billing, auditor")))
+        };
         self.role.iter().map(role).collect()
     }
 }
 
 fn scopes(names: &str) -> Result<ScopeSet> {
     let scope = |name: &str| {
-        Scope::parse(name).filter(|scope| scope.for_tenants()).ok_or_else(|| {
-            Error::invalid("--scope", format!("{name} is none of {}", ScopeSet::for_tenants()))
-        })
+        Scope::parse(name)
+            .filter(|scope| scope.for_tenants())
+            .ok_or_else(|| Error::invalid("--scope", format!("{name} is none of {}", ScopeSet::for_tenants())))
     };
     let scopes = names.split_whitespace().map(scope).collect::<Result<ScopeSet>>()?;
-    if scopes.is_empty() { Err(Error::invalid("--scope", format!("names none of {}", ScopeSet::for_tenants()))) } else { Ok(scopes) }
+    if scopes.is_empty() {
+        Err(Error::invalid("--scope", format!("names none of {}", ScopeSet::for_tenants())))
+    } else {
+        Ok(scopes)
+    }
 }

@@ -38,7 +38,9 @@ pub(super) fn log(error: &Error) {
     let kind = error.kind().code();
     match (error.kind(), error.cause()) {
         (Kind::Internal, cause) => tracing::error!(kind, cause = cause.map(tracing::field::display), "request failed"),
-        (Kind::Unavailable, cause) => tracing::warn!(kind, cause = cause.map(tracing::field::display), "request failed"),
+        (Kind::Unavailable, cause) => {
+            tracing::warn!(kind, cause = cause.map(tracing::field::display), "request failed")
+        }
         (_, _) => tracing::debug!(kind, field = error.field(), "request refused"),
     }
     metrics::counter!("tenantry_errors_total", "code" => kind).increment(1);

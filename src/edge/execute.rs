@@ -6,7 +6,12 @@ use async_graphql::{Request, Response, ServerError, dataloader::DataLoader, pars
 use futures::{StreamExt as _, stream::BoxStream};
 use tracing::Instrument as _;
 
-use super::{admission::{Admission, Admitted, catalogue::Catalogue}, errors, schema::TenantrySchema, tenant::LargestPage};
+use super::{
+    admission::{Admission, Admitted, catalogue::Catalogue},
+    errors,
+    schema::TenantrySchema,
+    tenant::LargestPage,
+};
 use crate::{
     access::{self, Caller, Effect, Permission},
     app::App,
@@ -72,7 +77,13 @@ impl Engine {
                     let name = permission.field.split_once('.').map_or(permission.field, |(_, name)| name);
                     error.at(name)
                 })?,
-                Rule::Missing => return Err(Error::forbidden("nobody may use this field").at(&*self.admission.catalogue().field(*field).name)),
+                Rule::Missing => {
+                    return Err(Error::forbidden("nobody may use this field").at(&*self
+                        .admission
+                        .catalogue()
+                        .field(*field)
+                        .name));
+                }
             }
         }
         Ok(admitted)
@@ -80,7 +91,13 @@ impl Engine {
 
     /// Runs a query or mutation that was admitted. It runs to its end even if the client leaves: a change is either
     /// committed with its record, or not made.
-    pub async fn execute(self: &Arc<Self>, caller: Arc<Caller>, request: Request, admitted: Admitted, request_id: &str) -> Response {
+    pub async fn execute(
+        self: &Arc<Self>,
+        caller: Arc<Caller>,
+        request: Request,
+        admitted: Admitted,
+        request_id: &str,
+    ) -> Response {
         let began = Instant::now();
         let kind = kind_name(admitted.operation().kind);
         let (engine, prepared) = (self.clone(), self.prepare(caller, request, &admitted));
@@ -98,7 +115,13 @@ impl Engine {
     }
 
     /// Runs a subscription that was admitted.
-    pub fn stream(self: &Arc<Self>, caller: Arc<Caller>, request: Request, admitted: &Admitted, request_id: String) -> BoxStream<'static, Response> {
+    pub fn stream(
+        self: &Arc<Self>,
+        caller: Arc<Caller>,
+        request: Request,
+        admitted: &Admitted,
+        request_id: String,
+    ) -> BoxStream<'static, Response> {
         let request = self.prepare(caller, request, admitted);
         let most = self.limits.errors;
         let present = move |mut response: Response| {

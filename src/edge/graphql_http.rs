@@ -29,7 +29,12 @@ enum MediaType {
 }
 
 /// Answers one POST.
-pub(super) async fn post(engine: Arc<Engine>, headers: &HeaderMap, body: Bytes, origin: Origin) -> axum::response::Response {
+pub(super) async fn post(
+    engine: Arc<Engine>,
+    headers: &HeaderMap,
+    body: Bytes,
+    origin: Origin,
+) -> axum::response::Response {
     let request_id = origin.request_id.clone().unwrap_or_default();
     let Some(media_type) = accepted(headers) else {
         let error = Error::invalid("Accept", format!("must allow {GRAPHQL} or {JSON}"));
@@ -44,7 +49,8 @@ pub(super) async fn post(engine: Arc<Engine>, headers: &HeaderMap, body: Bytes, 
         Err(error) => return refused(&error, error.kind().http_status(), media_type, &request_id),
     };
     let prepared = parse(&body).and_then(|parsed| {
-        let retention = chrono::TimeDelta::from_std(engine.app().config.idempotency.retention).unwrap_or(chrono::TimeDelta::MAX);
+        let retention =
+            chrono::TimeDelta::from_std(engine.app().config.idempotency.retention).unwrap_or(chrono::TimeDelta::MAX);
         let key = request::idempotency_key(headers, &body, retention)?;
         Ok(match key {
             Some(key) => parsed.data(key),
@@ -57,7 +63,8 @@ pub(super) async fn post(engine: Arc<Engine>, headers: &HeaderMap, body: Bytes, 
     };
     match engine.admit(&caller, &parsed).await {
         Ok(admitted) if admitted.operation().kind == OperationType::Subscription => {
-            let error = Error::invalid("query", "subscriptions run over WebSocket (graphql-transport-ws) at this address");
+            let error =
+                Error::invalid("query", "subscriptions run over WebSocket (graphql-transport-ws) at this address");
             refused(&error, error.kind().http_status(), media_type, &request_id)
         }
         Ok(admitted) => answer(&engine.execute(caller, parsed, admitted, &request_id).await, media_type),
@@ -67,10 +74,12 @@ pub(super) async fn post(engine: Arc<Engine>, headers: &HeaderMap, body: Bytes, 
 
 /// Reads the body by hand: what it must be is told member by member.
 fn parse(body: &[u8]) -> Result<Request> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Error::invalid("body", format!("is no JSON: line {}, column {}", error.line(), error.column())))?;
+    let value: Value = serde_json::from_slice(body).map_err(|error| {
+        Error::invalid("body", format!("is no JSON: line {}, column {}", error.line(), error.column()))
+    })?;
     let Value::Object(mut members) = value else {
-        let rule = if value.is_array() { "must be one operation; batches are not taken" } else { "must be a JSON object" };
+        let rule =
+            if value.is_array() { "must be one operation; batches are not taken" } else { "must be a JSON object" };
         return Err(Error::invalid("body", rule));
     };
     let query = match members.remove("query") {
@@ -98,7 +107,8 @@ fn object(members: &mut Map<String, Value>, name: &'static str) -> Result<Map<St
 }
 
 fn answer(response: &Response, media_type: MediaType) -> axum::response::Response {
-    let refused = response.data == async_graphql::Value::Null && response.errors.iter().all(|error| error.path.is_empty());
+    let refused =
+        response.data == async_graphql::Value::Null && response.errors.iter().all(|error| error.path.is_empty());
     if refused && !response.errors.is_empty() {
         let body = serde_json::json!({ "errors": response.errors });
         let status = response.errors.first().and_then(status_of).unwrap_or(StatusCode::BAD_REQUEST);
@@ -139,7 +149,14 @@ fn reply(status: StatusCode, media_type: MediaType, body: Bytes) -> axum::respon
         MediaType::Json => "application/json; charset=utf-8",
         MediaType::GraphQl => "application/graphql-response+json; charset=utf-8",
     };
-    (status, [(header::CONTENT_TYPE, HeaderValue::from_static(content_type)), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], body)
+    (
+        status,
+        [
+            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        ],
+        body,
+    )
         .into_response()
 }
 
@@ -156,7 +173,8 @@ fn accepted(headers: &HeaderMap) -> Option<MediaType> {
                 JSON | "*/*" | "application/*" => MediaType::Json,
                 _ => continue,
             };
-            let quality = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |quality| quality.parse().unwrap_or(0.0));
+            let quality =
+                parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |quality| quality.parse().unwrap_or(0.0));
             if quality > 0.0 && best.is_none_or(|(known, _)| quality > known) {
                 best = Some((quality, media_type));
             }
@@ -171,5 +189,6 @@ fn is_json(headers: &HeaderMap) -> bool {
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let mut parts = value.to_str().unwrap_or_default().split(';').map(|part| part.trim().to_ascii_lowercase());
     let fits = |media_type: String| media_type == JSON || media_type == GRAPHQL;
-    parts.next().is_some_and(fits) && parts.all(|part| part.strip_prefix("charset=").is_none_or(|charset| charset.trim_matches('"') == "utf-8"))
+    parts.next().is_some_and(fits)
+        && parts.all(|part| part.strip_prefix("charset=").is_none_or(|charset| charset.trim_matches('"') == "utf-8"))
 }

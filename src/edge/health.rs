@@ -21,7 +21,12 @@ pub(super) async fn readyz(app: App) -> impl IntoResponse {
     let stopping = app.shutdown.is_cancelled();
     let ready = database && keys && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "status": if ready { "ok" } else { "unavailable" }, "checks": { "database": database, "keys": keys, "accepting": !stopping } })))
+    (
+        status,
+        Json(
+            json!({ "status": if ready { "ok" } else { "unavailable" }, "checks": { "database": database, "keys": keys, "accepting": !stopping } }),
+        ),
+    )
 }
 
 async fn database_answers(app: &App) -> crate::error::Result<()> {

@@ -61,7 +61,10 @@ impl Streams {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(tenant).or_default();
         if *count >= most {
-            return Err(Error::new(Kind::RateLimited, format!("the tenant has {most} streams open on this server, and no more are allowed")));
+            return Err(Error::new(
+                Kind::RateLimited,
+                format!("the tenant has {most} streams open on this server, and no more are allowed"),
+            ));
         }
         *count += 1;
         Ok(StreamPermit { streams: self.clone(), tenant })
@@ -129,7 +132,12 @@ impl Host for SocketHost {
         self.streams.take(session.caller.tenant().unwrap_or(TenantId::PLATFORM), app.config.socket.streams_per_tenant)
     }
 
-    async fn start(&self, session: &Arc<Session>, request: Request, request_id: String) -> Result<BoxStream<'static, Response>> {
+    async fn start(
+        &self,
+        session: &Arc<Session>,
+        request: Request,
+        request_id: String,
+    ) -> Result<BoxStream<'static, Response>> {
         let caller = Arc::new(Caller {
             origin: Origin { request_id: Some(request_id.clone()), ..session.caller.origin.clone() },
             ..Caller::clone(&session.caller)
@@ -170,7 +178,8 @@ impl SocketHost {
 }
 
 fn ticks(receiver: watch::Receiver<u64>) -> BoxStream<'static, ()> {
-    stream::unfold(receiver, |mut receiver| async move { receiver.changed().await.ok().map(|()| ((), receiver)) }).boxed()
+    stream::unfold(receiver, |mut receiver| async move { receiver.changed().await.ok().map(|()| ((), receiver)) })
+        .boxed()
 }
 
 /// `{"Authorization": "Bearer …"}`, whatever the case of the key, or `{"token": "…"}`.
@@ -180,7 +189,10 @@ fn payload_token(payload: &Value) -> Result<Option<&str>> {
     let text = |value: &'static str| move || Error::invalid(value, "must be text");
     if let Some(value) = named("authorization") {
         let value = value.as_str().ok_or_else(text("Authorization"))?;
-        let token = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or(value, |(_, token)| token);
+        let token = value
+            .split_once(' ')
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map_or(value, |(_, token)| token);
         return Ok(Some(token.trim()));
     }
     named("token").map(|value| value.as_str().ok_or_else(text("token"))).transpose()

@@ -116,7 +116,11 @@ async fn graphql_entry(State(graphql): State<GraphQl>, request: Request) -> Resp
                 Ok(body) => graphql_http::post(graphql.engine, &parts.headers, body, origin).await,
                 Err(rejection) => {
                     let status = rejection.status();
-                    let error = if status == StatusCode::PAYLOAD_TOO_LARGE { too_large() } else { Error::invalid("body", "did not arrive") };
+                    let error = if status == StatusCode::PAYLOAD_TOO_LARGE {
+                        too_large()
+                    } else {
+                        Error::invalid("body", "did not arrive")
+                    };
                     refusal(&error, status, &request_id)
                 }
             }
@@ -130,7 +134,10 @@ async fn open_socket(graphql: GraphQl, request: Request, origin: Origin) -> Resp
     let request_id = origin.request_id.clone().unwrap_or_default();
     let headers = request.headers().clone();
     let Ok(upgrade) = WebSocketUpgrade::from_request(request, &()).await else { return not_allowed(&request_id) };
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '));
     let token = token.map(|(_, token)| token.trim().to_owned());
     let tenant = match request::named_tenant(&headers) {
         Ok(tenant) => tenant.map(str::to_owned),
@@ -178,7 +185,8 @@ fn too_large() -> Error {
 /// The limit's own answer, where the length was told in advance, is a line of text.
 fn is_plain_too_large(response: &Response) -> bool {
     let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
-    response.status() == StatusCode::PAYLOAD_TOO_LARGE && !response.headers().get(header::CONTENT_TYPE).is_some_and(is_json)
+    response.status() == StatusCode::PAYLOAD_TOO_LARGE
+        && !response.headers().get(header::CONTENT_TYPE).is_some_and(is_json)
 }
 
 fn refusal(error: &Error, status: StatusCode, request_id: &str) -> Response {

@@ -24,7 +24,8 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) fn request_id(headers: &HeaderMap) -> String {
     let sent = single(headers, &REQUEST_ID).ok().flatten();
     let fit = |id: &&str| {
-        (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        (1..=64).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     sent.filter(fit).map_or_else(|| random::uuid_v7().simple().to_string(), str::to_owned)
 }
@@ -82,13 +83,17 @@ pub(super) async fn authenticate_token(app: &App, token: &str, origin: Origin) -
 }
 
 fn makes_operators(app: &App, issuer: &str) -> bool {
-    app.keyring.issuer() == issuer || app.config.auth.external_issuers.iter().any(|known| known.issuer == issuer && known.platform_roles)
+    app.keyring.issuer() == issuer
+        || app.config.auth.external_issuers.iter().any(|known| known.issuer == issuer && known.platform_roles)
 }
 
 fn caller(claims: &Claims, origin: Origin) -> Result<Caller> {
     let asked = ScopeSet::parse(&claims.scope);
     let (binding, scopes) = match claims.tenant_id {
-        Some(id) => (Binding::Tenant { id, epoch: claims.epoch, issued_at: claims.iat }, asked.intersection(ScopeSet::for_tenants())),
+        Some(id) => (
+            Binding::Tenant { id, epoch: claims.epoch, issued_at: claims.iat },
+            asked.intersection(ScopeSet::for_tenants()),
+        ),
         None => {
             let roles: Vec<Role> = claims.roles.iter().filter_map(|role| Role::parse(role)).collect();
             if roles.is_empty() {
@@ -104,7 +109,11 @@ fn caller(claims: &Claims, origin: Origin) -> Result<Caller> {
 }
 
 /// The key of the request, bound to the bytes that it was sent with.
-pub(super) fn idempotency_key(headers: &HeaderMap, body: &[u8], retention: TimeDelta) -> Result<Option<IdempotencyKey>> {
+pub(super) fn idempotency_key(
+    headers: &HeaderMap,
+    body: &[u8],
+    retention: TimeDelta,
+) -> Result<Option<IdempotencyKey>> {
     let Some(key) = single(headers, &IDEMPOTENCY_KEY)? else { return Ok(None) };
     if !(1..=200).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::invalid("Idempotency-Key", "has 1 to 200 printable ASCII characters"));

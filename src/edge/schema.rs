@@ -2,7 +2,10 @@
 
 use async_graphql::{MergedObject, MergedSubscription, Schema, SchemaBuilder};
 
-use super::{isolation::IsolationQuery, tenant::{TenantMutation, TenantQuery}};
+use super::{
+    isolation::IsolationQuery,
+    tenant::{TenantMutation, TenantQuery},
+};
 use crate::{
     audit::graphql::{AuditQuery, AuditSubscription},
     oauth::graphql::{OAuthMutation, OAuthQuery},
@@ -29,6 +32,10 @@ pub fn builder() -> SchemaBuilder<Query, Mutation, Subscription> {
 
 /// The schema as `schema.graphql` has it.
 pub fn sdl() -> String {
-    let options = async_graphql::SDLExportOptions::new().sorted_fields().sorted_arguments().sorted_enum_items().prefer_single_line_descriptions();
+    let options = async_graphql::SDLExportOptions::new()
+        .sorted_fields()
+        .sorted_arguments()
+        .sorted_enum_items()
+        .prefer_single_line_descriptions();
     builder().finish().sdl_with_options(options)
 }

@@ -19,8 +19,9 @@ use crate::{
         self, Deletion, NewTenant, TenantFilter, TenantOrder,
         declaration::{Declaration, Difference, DocumentFormat, DryRun},
         graphql::{
-            ChangeTenantPlanInput, CreatePlanInput, CreateTenantInput, DeleteTenantInput, PlanObject, SuspendTenantInput, TenantActionInput,
-            TenantCore, TenantPlan, UpdatePlanInput, UpdateTenantInput, conditions, enter, enter_own_or, enter_platform, handle,
+            ChangeTenantPlanInput, CreatePlanInput, CreateTenantInput, DeleteTenantInput, PlanObject,
+            SuspendTenantInput, TenantActionInput, TenantCore, TenantPlan, UpdatePlanInput, UpdateTenantInput,
+            conditions, enter, enter_own_or, enter_platform, handle,
         },
     },
 };
@@ -146,7 +147,9 @@ impl TenantQuery {
         };
         let found = async {
             let scope = enter_own_or(ctx, "Query", id.as_ref()).await?;
-            let scope = scope.ok_or_else(|| Error::invalid("id", "is needed, or `slug`: an operator's token is bound to no tenant"))?;
+            let scope = scope.ok_or_else(|| {
+                Error::invalid("id", "is needed, or `slug`: an operator's token is bound to no tenant")
+            })?;
             handle(ctx)?.get(&scope).await
         };
         match found.await {
@@ -268,7 +271,11 @@ impl TenantMutation {
         let declaration = Declaration::parse(&input.document, input.format)?;
         let dry_run = if input.dry_run { DryRun::Yes } else { DryRun::No };
         let applied = handle(ctx)?.apply(&scope, declaration, dry_run, &conditions(ctx, None)).await?;
-        Ok(ApplyTenantPayload { tenant: applied.tenant.map(Into::into), created: applied.created, differences: applied.differences })
+        Ok(ApplyTenantPayload {
+            tenant: applied.tenant.map(Into::into),
+            created: applied.created,
+            differences: applied.differences,
+        })
     }
 
     /// CREATED → ACTIVE.
@@ -361,7 +368,11 @@ impl TenantMutation {
     /// Sets the JSON Schema that a free section of tenants must satisfy from now on.
     ///
     /// Scope: `auth:settings:write`, operators only.
-    async fn register_settings_schema(&self, ctx: &Context<'_>, input: RegisterSettingsSchemaInput) -> Result<RegisterSettingsSchemaPayload> {
+    async fn register_settings_schema(
+        &self,
+        ctx: &Context<'_>,
+        input: RegisterSettingsSchemaInput,
+    ) -> Result<RegisterSettingsSchemaPayload> {
         let scope = enter_platform(ctx, "Mutation")?;
         let conditions = conditions(ctx, input.expected_version);
         let schema = input.schema.map(|Json(schema)| schema);

@@ -20,11 +20,11 @@ pub struct Conditions {
 impl Conditions {
     pub fn check_version(&self, version: i64) -> Result<()> {
         match self.expected_version {
-            Some(expected) if expected != version => {
-                Err(Error::conflict(format!("the object has version {version}, not {expected}; read it again and repeat"))
-                    .at("expectedVersion")
-                    .with(serde_json::json!({ "version": version, "expectedVersion": expected })))
-            }
+            Some(expected) if expected != version => Err(Error::conflict(format!(
+                "the object has version {version}, not {expected}; read it again and repeat"
+            ))
+            .at("expectedVersion")
+            .with(serde_json::json!({ "version": version, "expectedVersion": expected }))),
             _ => Ok(()),
         }
     }
@@ -66,18 +66,33 @@ pub(super) struct Owner<'a> {
 
 /// Takes the key for this transaction, or answers what its first request was answered. A second request with the same
 /// key waits here until the first has committed or failed.
-pub(super) async fn claim<T: DeserializeOwned>(tx: &Tx, owner: Owner<'_>, key: &IdempotencyKey, now: DateTime<Utc>) -> Result<Option<T>> {
+pub(super) async fn claim<T: DeserializeOwned>(
+    tx: &Tx,
+    owner: Owner<'_>,
+    key: &IdempotencyKey,
+    now: DateTime<Utc>,
+) -> Result<Option<T>> {
     let (tenant, subject) = (owner.tenant, owner.subject);
     let claimed = tx
-        .execute(CLAIM, [tenant.into(), subject.into(), key.key.as_str().into(), key.request_hash.to_vec().into(), now.into()])
+        .execute(
+            CLAIM,
+            [tenant.into(), subject.into(), key.key.as_str().into(), key.request_hash.to_vec().into(), now.into()],
+        )
         .await?;
     if claimed == 1 {
         return Ok(None);
     }
-    let row = tx.row(FIND, [tenant.into(), subject.into(), key.key.as_str().into()]).await?.context("find the idempotency key")?;
+    let row = tx
+        .row(FIND, [tenant.into(), subject.into(), key.key.as_str().into()])
+        .await?
+        .context("find the idempotency key")?;
     let kept = Kept::from_query_result(&row, "")?;
     if now - kept.created_at >= key.retention {
-        tx.execute(RENEW, [tenant.into(), subject.into(), key.key.as_str().into(), key.request_hash.to_vec().into(), now.into()]).await?;
+        tx.execute(
+            RENEW,
+            [tenant.into(), subject.into(), key.key.as_str().into(), key.request_hash.to_vec().into(), now.into()],
+        )
+        .await?;
         return Ok(None);
     }
     if kept.request_hash != key.request_hash {

@@ -121,7 +121,10 @@ impl OperatorScope {
     pub fn enter(caller: &Arc<Caller>, permission: &Permission) -> Result<Self> {
         caller.require(permission)?;
         if !caller.is_platform() {
-            return Err(Error::forbidden(format!("`{}` over all tenants is for operators of the platform", permission.name)));
+            return Err(Error::forbidden(format!(
+                "`{}` over all tenants is for operators of the platform",
+                permission.name
+            )));
         }
         debug_assert!(matches!(permission.audience, Audience::Platform | Audience::Anyone));
         Ok(Self { caller: caller.clone(), effect: permission.effect })

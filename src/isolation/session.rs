@@ -170,7 +170,12 @@ impl ReadTx {
     }
 }
 
-async fn first_answer<T: DeserializeOwned>(tx: &Tx, owner: Owner<'_>, conditions: &Conditions, stamp: &Stamp) -> Result<Option<T>> {
+async fn first_answer<T: DeserializeOwned>(
+    tx: &Tx,
+    owner: Owner<'_>,
+    conditions: &Conditions,
+    stamp: &Stamp,
+) -> Result<Option<T>> {
     match &conditions.idempotency {
         Some(key) => once::claim(tx, owner, key, stamp.at).await,
         None => Ok(None),

@@ -49,7 +49,14 @@ pub async fn append(tx: &Tx, tenant: TenantId, stamp: &Stamp, entries: &[Entry])
     Ok(())
 }
 
-async fn insert(tx: &Tx, tenant: TenantId, sequence: i64, previous: &Hash, stamp: &Stamp, entry: &Entry) -> Result<Hash> {
+async fn insert(
+    tx: &Tx,
+    tenant: TenantId,
+    sequence: i64,
+    previous: &Hash,
+    stamp: &Stamp,
+    entry: &Entry,
+) -> Result<Hash> {
     let id = EntryId::generate();
     let before = entry.before.as_ref().map(ToString::to_string);
     let after = entry.after.as_ref().map(ToString::to_string);

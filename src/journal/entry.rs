@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{access::{Actor, Caller}, error::{Context as _, Result}};
+use crate::{
+    access::{Actor, Caller},
+    error::{Context as _, Result},
+};
 
 /// One thing that was done. `event` is the operation's stem in the past: `TenantSuspended`.
 #[derive(Clone, Debug)]

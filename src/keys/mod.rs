@@ -39,7 +39,10 @@ impl MasterKey {
                 made.write_all(text.as_bytes()).and_then(|()| made.sync_all()).context("write the master key")?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::invalid("keys.master_key_file", format!("{name} can neither be read nor made")).because(error)),
+            Err(error) => {
+                return Err(Error::invalid("keys.master_key_file", format!("{name} can neither be read nor made"))
+                    .because(error));
+            }
         }
         let text = Zeroizing::new(std::fs::read_to_string(file).context("read the master key")?);
         let bytes = Zeroizing::new(STANDARD.decode(text.trim()).unwrap_or_default());
@@ -65,7 +68,8 @@ impl MasterKey {
         let (nonce, ciphertext) = rest.split_at_checked(NONCE_LEN).filter(|_| version == VERSION).ok_or_else(failed)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| failed())?;
         let mut buffer = Zeroizing::new(ciphertext.to_vec());
-        let length = self.0.open_in_place(nonce, Aad::from(purpose.as_bytes()), &mut buffer).map_err(|_| failed())?.len();
+        let length =
+            self.0.open_in_place(nonce, Aad::from(purpose.as_bytes()), &mut buffer).map_err(|_| failed())?.len();
         buffer.truncate(length);
         Ok(buffer)
     }

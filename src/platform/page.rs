@@ -83,5 +83,7 @@ pub fn encode<K: Serialize>(key: &K) -> String {
 
 pub fn decode<K: DeserializeOwned>(cursor: &str) -> Result<K> {
     let bytes = (cursor.len() <= 1024).then(|| URL_SAFE_NO_PAD.decode(cursor).ok()).flatten();
-    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(|| Error::invalid("after", "is no cursor of this list"))
+    bytes
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .ok_or_else(|| Error::invalid("after", "is no cursor of this list"))
 }

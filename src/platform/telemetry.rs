@@ -33,9 +33,11 @@ impl Telemetry {
             _ => !std::io::stderr().is_terminal(),
         };
         let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(true);
-        let logs = if json { logs.json().flatten_event(true).with_span_list(false).boxed() } else { logs.compact().boxed() };
+        let logs =
+            if json { logs.json().flatten_event(true).with_span_list(false).boxed() } else { logs.compact().boxed() };
         let traces = (!settings.otlp_endpoint.is_empty()).then(|| exporter(&settings.otlp_endpoint)).transpose()?;
-        let spans = traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("tenantry")));
+        let spans =
+            traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("tenantry")));
         tracing_subscriber::registry().with(filter).with(spans).with(logs).try_init().context("install logging")?;
         Ok(Self { traces })
     }
@@ -67,7 +69,8 @@ pub fn metrics() -> PrometheusHandle {
     static RECORDER: std::sync::OnceLock<PrometheusHandle> = std::sync::OnceLock::new();
     RECORDER
         .get_or_init(|| {
-            let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS);
+            let builder =
+                PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS);
             builder.expect("there are buckets").install_recorder().expect("nothing else records metrics")
         })
         .clone()

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    IsolationTier, PlannedSuspension, Profile, SlaOverrides, Sections, Tenancy, Tenant, plan, profile, settings, slug, store,
+    IsolationTier, PlannedSuspension, Profile, Sections, SlaOverrides, Tenancy, Tenant, plan, profile, settings, slug,
+    store,
 };
 use crate::{
     error::{Context as _, Error, Result},
@@ -80,7 +81,12 @@ impl Tenancy {
     }
 
     /// Suspends now, or plans it.
-    pub async fn suspend(&self, scope: &TenantScope, order: SuspensionOrder, conditions: &Conditions) -> Result<Arc<Tenant>> {
+    pub async fn suspend(
+        &self,
+        scope: &TenantScope,
+        order: SuspensionOrder,
+        conditions: &Conditions,
+    ) -> Result<Arc<Tenant>> {
         let now = self.isolation.clock().now();
         let later = order.begin_at.filter(|begin| *begin > now);
         if order.end_at.is_some_and(|end| end <= later.unwrap_or(now)) {
@@ -120,11 +126,19 @@ impl Tenancy {
     }
 
     /// Begins the grace period.
-    pub async fn delete(&self, scope: &TenantScope, deletion: Deletion, conditions: &Conditions) -> Result<Arc<Tenant>> {
+    pub async fn delete(
+        &self,
+        scope: &TenantScope,
+        deletion: Deletion,
+        conditions: &Conditions,
+    ) -> Result<Arc<Tenant>> {
         let (least, most) = (delta(self.rules.min_deletion_grace), delta(self.rules.max_deletion_grace));
         let grace = deletion.grace.unwrap_or(delta(self.rules.deletion_grace));
         if !(least..=most).contains(&grace) {
-            return Err(Error::invalid("graceDays", format!("must be between {} and {}", least.num_days(), most.num_days())));
+            return Err(Error::invalid(
+                "graceDays",
+                format!("must be between {} and {}", least.num_days(), most.num_days()),
+            ));
         }
         let tx = self.isolation.begin(scope).await?;
         self.change(tx, conditions, "TenantDeleted", |tenant, now| tenant.delete(now, grace)).await
@@ -247,7 +261,8 @@ pub(super) fn differences<T: Serialize>(before: &T, after: &T) -> Result<(Value,
         _ => Err(Error::internal("a state is an object")),
     };
     let (mut was, mut is): (Map<_, _>, Map<_, _>) = (members(before)?, members(after)?);
-    let same: Vec<_> = was.iter().filter(|(key, value)| is.get(*key) == Some(value)).map(|(key, _)| key.clone()).collect();
+    let same: Vec<_> =
+        was.iter().filter(|(key, value)| is.get(*key) == Some(value)).map(|(key, _)| key.clone()).collect();
     for key in same {
         was.remove(&key);
         is.remove(&key);

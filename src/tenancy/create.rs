@@ -87,13 +87,22 @@ impl Tenancy {
     }
 
     /// Nothing has to be provisioned yet, so a tenant that is not held is ready as soon as it is made.
-    async fn activate_new(&self, tx: &crate::platform::db::Tx, before: Tenant, entries: &mut Vec<Entry>) -> Result<Tenant> {
+    async fn activate_new(
+        &self,
+        tx: &crate::platform::db::Tx,
+        before: Tenant,
+        entries: &mut Vec<Entry>,
+    ) -> Result<Tenant> {
         let mut tenant = before.clone();
         tenant.activate()?;
         tenant.version += 1;
         store::update(tx, &tenant).await?;
         let (was, is) = differences(&before, &tenant)?;
-        entries.push(Entry { before: Some(was), after: Some(is), ..Entry::new("TenantActivated", "tenant", tenant.id) });
+        entries.push(Entry {
+            before: Some(was),
+            after: Some(is),
+            ..Entry::new("TenantActivated", "tenant", tenant.id)
+        });
         Ok(tenant)
     }
 

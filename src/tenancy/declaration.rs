@@ -8,7 +8,11 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::{IsolationTier, NewTenant, Profile, SlaOverrides, Tenancy, Tenant, Update, plan, profile, settings, sla::{Credit, SupportResponse}, store};
+use super::{
+    IsolationTier, NewTenant, Profile, SlaOverrides, Tenancy, Tenant, Update, plan, profile, settings,
+    sla::{Credit, SupportResponse},
+    store,
+};
 use crate::{
     error::{Context as _, Error, Result},
     isolation::{Conditions, OperatorScope, TenantScope},
@@ -16,9 +20,11 @@ use crate::{
 };
 
 /// Sections that are kept as typed JSON. `integrations` and `settings` are free; the others are read by capabilities.
-pub const SECTIONS: [&str; 8] = ["ai", "branding", "compliance", "directory", "features", "integrations", "quotas", "settings"];
+pub const SECTIONS: [&str; 8] =
+    ["ai", "branding", "compliance", "directory", "features", "integrations", "quotas", "settings"];
 
 const DOCUMENT_BYTES: usize = 262_144;
+const DOCUMENT_BRACKETS: usize = 4_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum DocumentFormat {
@@ -152,11 +158,24 @@ impl Declaration {
     /// Reads a file. Errors name line or field.
     pub fn parse(document: &str, format: DocumentFormat) -> Result<Self> {
         if document.len() > DOCUMENT_BYTES {
-            return Err(Error::invalid("document", format!("has {} bytes; at most {DOCUMENT_BYTES} are read", document.len())));
+            return Err(Error::invalid(
+                "document",
+                format!("has {} bytes; at most {DOCUMENT_BYTES} are read", document.len()),
+            ));
+        }
+        // The YAML parser looks at every open bracket again for each token: 100,000 of them are minutes of work.
+        let brackets = document.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+        if brackets > DOCUMENT_BRACKETS {
+            return Err(Error::invalid(
+                "document",
+                format!("has {brackets} times '[' or '{{'; at most {DOCUMENT_BRACKETS} are read"),
+            ));
         }
         let value: Value = match format {
-            DocumentFormat::Yaml => serde_norway::from_str(document).map_err(|error| Error::invalid("document", format!("is no YAML: {error}")))?,
-            DocumentFormat::Toml => toml::from_str(document).map_err(|error| Error::invalid("document", format!("is no TOML: {}", error.message())))?,
+            DocumentFormat::Yaml => serde_norway::from_str(document)
+                .map_err(|error| Error::invalid("document", format!("is no YAML: {error}")))?,
+            DocumentFormat::Toml => toml::from_str(document)
+                .map_err(|error| Error::invalid("document", format!("is no TOML: {}", error.message())))?,
         };
         // Read from a list, a struct would take its items for fields, in order.
         if !value.is_object() {
@@ -187,7 +206,10 @@ impl Declaration {
     }
 
     fn into_new(self) -> Result<NewTenant> {
-        let slug = self.slug().map(str::to_owned).ok_or_else(|| Error::invalid("tenant.slug", "is needed for a new tenant"))?;
+        let slug = self
+            .slug()
+            .map(str::to_owned)
+            .ok_or_else(|| Error::invalid("tenant.slug", "is needed for a new tenant"))?;
         let sections = self.sections();
         let declared = self.tenant;
         let profile = merged_profile(Profile::default(), declared.profile, declared.contacts);
@@ -262,7 +284,8 @@ impl Tenancy {
     ) -> Result<Applied> {
         let found = self.find_declared(scope, &declaration).await?;
         let Some(present) = found else {
-            let differences = declaration.values.iter().map(|(key, after)| difference(key, &Value::Null, after)).collect();
+            let differences =
+                declaration.values.iter().map(|(key, after)| difference(key, &Value::Null, after)).collect();
             let new = declaration.into_new().map_err(in_file)?;
             let tenant = match dry_run {
                 DryRun::Yes => {
@@ -284,7 +307,13 @@ impl Tenancy {
         Ok(Applied { tenant: Some(tenant), created: false, differences })
     }
 
-    async fn apply_changes(&self, scope: &TenantScope, update: Update, plan: Option<String>, conditions: &Conditions) -> Result<Arc<Tenant>> {
+    async fn apply_changes(
+        &self,
+        scope: &TenantScope,
+        update: Update,
+        plan: Option<String>,
+        conditions: &Conditions,
+    ) -> Result<Arc<Tenant>> {
         let tx = self.isolation.begin(scope).await?;
         settings::check(&tx, update.sections.as_ref()).await?;
         let plan = match plan {
@@ -303,7 +332,8 @@ impl Tenancy {
     async fn find_declared(&self, scope: &OperatorScope, declaration: &Declaration) -> Result<Option<Tenant>> {
         let tx = self.isolation.begin_operator(scope).await?;
         let sql = "select tenant_id from tenantry.tenants where external_id = $1 or slug = $2 order by (external_id = $1) desc nulls last limit 1";
-        let row = tx.row(sql, [declaration.tenant.id.clone().into(), declaration.slug().map(str::to_owned).into()]).await?;
+        let row =
+            tx.row(sql, [declaration.tenant.id.clone().into(), declaration.slug().map(str::to_owned).into()]).await?;
         let found = match row {
             Some(row) => store::find(&tx, row.try_get::<TenantId>("", "tenant_id")?).await?,
             None => None,
@@ -357,7 +387,11 @@ fn in_file(error: Error) -> Error {
     if named.starts_with("tenant.") || named == "Idempotency-Key" { error } else { error.at(format!("tenant.{named}")) }
 }
 
-fn merged_profile(mut profile: Profile, declared: Option<DeclaredProfile>, contacts: Option<DeclaredContacts>) -> Profile {
+fn merged_profile(
+    mut profile: Profile,
+    declared: Option<DeclaredProfile>,
+    contacts: Option<DeclaredContacts>,
+) -> Profile {
     if let Some(declared) = declared {
         profile.legal_name = declared.legal_name.or(profile.legal_name);
         profile.display_name = declared.display_name.or(profile.display_name);
@@ -403,7 +437,10 @@ fn describe(tenant: &Tenant) -> Result<Map<String, Value>> {
     described.insert("name".into(), tenant.name.clone().into());
     described.insert("slug".into(), tenant.slug.clone().into());
     described.insert("plan".into(), tenant.plan.clone().into());
-    described.insert("tier".into(), serde_json::to_value(DeclaredTier::from(tenant.isolation_tier)).context("write the tier")?);
+    described.insert(
+        "tier".into(),
+        serde_json::to_value(DeclaredTier::from(tenant.isolation_tier)).context("write the tier")?,
+    );
     described.insert("region".into(), tenant.region.clone().into());
     described.insert("labels".into(), serde_json::to_value(&tenant.labels).context("write the labels")?);
     described.insert("contacts".into(), serde_json::to_value(contacts).context("write the contacts")?);
@@ -441,7 +478,11 @@ fn same_number(before: &Value, after: &Value) -> bool {
 }
 
 fn difference(path: &str, before: &Value, after: &Value) -> Difference {
-    Difference { path: path.to_owned(), before: async_graphql::Json(before.clone()), after: async_graphql::Json(after.clone()) }
+    Difference {
+        path: path.to_owned(),
+        before: async_graphql::Json(before.clone()),
+        after: async_graphql::Json(after.clone()),
+    }
 }
 
 impl From<DeclaredTier> for IsolationTier {
@@ -480,6 +521,11 @@ impl From<profile::Address> for DeclaredAddress {
 
 impl From<DeclaredSla> for SlaOverrides {
     fn from(sla: DeclaredSla) -> Self {
-        Self { uptime: sla.uptime, support_hours: sla.support_hours, support_response: sla.support_response, credits: sla.credits }
+        Self {
+            uptime: sla.uptime,
+            support_hours: sla.support_hours,
+            support_response: sla.support_response,
+            credits: sla.credits,
+        }
     }
 }

@@ -15,8 +15,8 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::{
-    IsolationTier, NewTenant, Plan, PlannedSuspension, Profile, Sla, SlaOverrides, Status, Suspension, SuspensionMode, SuspensionOrder,
-    SuspensionReason, Tenancy, Tenant, Update,
+    IsolationTier, NewTenant, Plan, PlannedSuspension, Profile, Sla, SlaOverrides, Status, Suspension, SuspensionMode,
+    SuspensionOrder, SuspensionReason, Tenancy, Tenant, Update,
     list::LabelInput,
     plan::{Features, QuotaDefaults},
     profile::ProfileInput,
@@ -158,7 +158,8 @@ impl TenantPlan {
 
 /// Plans of a page of tenants are read at once.
 async fn plan_of(ctx: &Context<'_>, tenant: &Tenant) -> Result<Plan> {
-    let loader = ctx.data_opt::<DataLoader<Plans>>().ok_or_else(|| Error::internal("the request has no loader of plans"))?;
+    let loader =
+        ctx.data_opt::<DataLoader<Plans>>().ok_or_else(|| Error::internal("the request has no loader of plans"))?;
     let plan = loader.load_one(tenant.plan.clone()).await.map_err(|error| Error::internal(error.to_string()))?;
     plan.ok_or_else(|| Error::internal("a tenant's plan is always in the catalogue"))
 }

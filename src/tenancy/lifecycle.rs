@@ -169,7 +169,11 @@ impl Tenant {
         let choice = if names.is_empty() { "nowhere".to_owned() } else { format!("to {}", names.join(", ")) };
         Err(Error::new(
             Kind::InvalidTransition,
-            format!("a tenant that is {} cannot become {} by this step; it can go {choice}", self.status.name(), wanted.name()),
+            format!(
+                "a tenant that is {} cannot become {} by this step; it can go {choice}",
+                self.status.name(),
+                wanted.name()
+            ),
         )
         .with(json!({ "status": self.status.name(), "allowed": names })))
     }

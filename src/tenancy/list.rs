@@ -60,7 +60,12 @@ enum Key {
     Name(String, TenantId),
 }
 
-pub(super) async fn list(tx: &Tx, filter: &TenantFilter, order: TenantOrder, request: &PageRequest) -> Result<Page<Tenant>> {
+pub(super) async fn list(
+    tx: &Tx,
+    filter: &TenantFilter,
+    order: TenantOrder,
+    request: &PageRequest,
+) -> Result<Page<Tenant>> {
     let query = ordered(filtered(Entity::find(), filter)?, order, request.key()?)?;
     let rows = query.limit(request.first as u64 + 1).all(tx).await?;
     Ok(request.page(rows))
@@ -69,7 +74,9 @@ pub(super) async fn list(tx: &Tx, filter: &TenantFilter, order: TenantOrder, req
 /// The cursor of `tenant` in a list of this order.
 pub fn cursor(tenant: &Tenant, order: TenantOrder) -> String {
     page::encode(&match order {
-        TenantOrder::CreatedAtAsc | TenantOrder::CreatedAtDesc => Key::Created(tenant.created_at.timestamp_micros(), tenant.id),
+        TenantOrder::CreatedAtAsc | TenantOrder::CreatedAtDesc => {
+            Key::Created(tenant.created_at.timestamp_micros(), tenant.id)
+        }
         TenantOrder::NameAsc | TenantOrder::NameDesc => Key::Name(tenant.name.clone(), tenant.id),
     })
 }
@@ -91,7 +98,8 @@ fn filtered(mut query: Select<Entity>, filter: &TenantFilter) -> Result<Select<E
         query = query.filter(Column::Region.eq(region));
     }
     if !filter.labels.is_empty() {
-        let wanted: serde_json::Map<_, _> = filter.labels.iter().map(|label| (label.key.clone(), label.value.clone().into())).collect();
+        let wanted: serde_json::Map<_, _> =
+            filter.labels.iter().map(|label| (label.key.clone(), label.value.clone().into())).collect();
         let wanted = serde_json::Value::Object(wanted).to_string();
         query = query.filter(Expr::cust_with_values("labels @> $1::jsonb", [wanted]));
     }
@@ -115,7 +123,8 @@ fn ordered(query: Select<Entity>, order: TenantOrder, after: Option<Key>) -> Res
     let after: Option<[SimpleExpr; 2]> = match (after, column) {
         (None, _) => None,
         (Some(Key::Created(micros, id)), Column::CreatedAt) => {
-            let at: DateTime<Utc> = DateTime::from_timestamp_micros(micros).ok_or_else(|| Error::invalid("after", "is no cursor of this list"))?;
+            let at: DateTime<Utc> = DateTime::from_timestamp_micros(micros)
+                .ok_or_else(|| Error::invalid("after", "is no cursor of this list"))?;
             Some([Expr::value(at), Expr::value(id)])
         }
         (Some(Key::Name(name, id)), Column::Name) => Some([Expr::value(name), Expr::value(id)]),

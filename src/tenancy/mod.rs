@@ -36,7 +36,10 @@ pub use self::{
     profile::Profile,
     sla::{Sla, SlaOverrides},
     snapshot::Snapshots,
-    tenant::{IsolationTier, Labels, PlannedSuspension, Sections, Status, Suspension, SuspensionMode, SuspensionReason, Tenant},
+    tenant::{
+        IsolationTier, Labels, PlannedSuspension, Sections, Status, Suspension, SuspensionMode, SuspensionReason,
+        Tenant,
+    },
 };
 use crate::{
     access::{Caller, Effect, Permission},
@@ -112,7 +115,13 @@ impl Tenancy {
         Ok(row.map(|row| row.try_get("", "tenant_id")).transpose()?)
     }
 
-    pub async fn list(&self, scope: &OperatorScope, filter: &TenantFilter, order: TenantOrder, page: &PageRequest) -> Result<Page<Tenant>> {
+    pub async fn list(
+        &self,
+        scope: &OperatorScope,
+        filter: &TenantFilter,
+        order: TenantOrder,
+        page: &PageRequest,
+    ) -> Result<Page<Tenant>> {
         let tx = self.isolation.begin_operator(scope).await?;
         let page = list::list(&tx, filter, order, page).await?;
         tx.commit_unrecorded("a read").await?;

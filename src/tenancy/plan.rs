@@ -1,7 +1,10 @@
 //! The catalogue of what is sold. The platform's own: no tenant's row.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveValue::Set, EntityTrait as _, FromJsonQueryResult, IntoActiveModel as _, QueryOrder as _, QuerySelect as _, entity::prelude::*};
+use sea_orm::{
+    ActiveValue::Set, EntityTrait as _, FromJsonQueryResult, IntoActiveModel as _, QueryOrder as _, QuerySelect as _,
+    entity::prelude::*,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{sla::Sla, tenant::IsolationTier};
@@ -55,7 +58,10 @@ impl Plan {
             && self.key.len() <= 63
             && letters.all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "_-".contains(letter));
         if !well_formed {
-            return Err(Error::invalid("key", "has 1 to 63 small letters, digits, '_' or '-', and begins with a letter"));
+            return Err(Error::invalid(
+                "key",
+                "has 1 to 63 small letters, digits, '_' or '-', and begins with a letter",
+            ));
         }
         super::profile::text("name", &self.name)?;
         if self.description.chars().count() > 2000 {
@@ -88,7 +94,9 @@ pub(super) async fn named(tx: &Tx, field: &str, key: &str) -> Result<Plan> {
 pub(super) async fn insert(tx: &Tx, plan: Plan) -> Result<()> {
     let inserted = Entity::insert(plan.into_active_model()).exec_without_returning(tx).await;
     match inserted {
-        Err(error) if violated_constraint(&error) == Some("plans_pkey") => Err(Error::conflict("there is a plan with this key already").at("key")),
+        Err(error) if violated_constraint(&error) == Some("plans_pkey") => {
+            Err(Error::conflict("there is a plan with this key already").at("key"))
+        }
         Err(error) => Err(error.into()),
         Ok(_) => Ok(()),
     }

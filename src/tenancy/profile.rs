@@ -120,15 +120,22 @@ impl Profile {
         ];
         for (name, contacts) in contacts {
             if contacts.len() > CONTACTS {
-                return Err(Error::invalid(format!("{field}.{name}"), format!("has {} contacts; at most {CONTACTS} are kept", contacts.len())));
+                return Err(Error::invalid(
+                    format!("{field}.{name}"),
+                    format!("has {} contacts; at most {CONTACTS} are kept", contacts.len()),
+                ));
             }
             for (index, contact) in contacts.iter().enumerate() {
                 contact.check(&format!("{field}.{name}[{index}]"))?;
             }
         }
         if let Some(locale) = &self.locale {
-            let tag = |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            if locale.len() > 35 || !locale.split('-').all(tag) || !(2..=8).contains(&locale.split('-').next().map_or(0, str::len)) {
+            let tag =
+                |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            if locale.len() > 35
+                || !locale.split('-').all(tag)
+                || !(2..=8).contains(&locale.split('-').next().map_or(0, str::len))
+            {
                 return Err(Error::invalid(format!("{field}.locale"), "must be a BCP 47 language tag such as de-AT"));
             }
         }
@@ -153,7 +160,10 @@ impl Address {
             optional_text(&format!("{field}.{name}"), part.as_deref())?;
         }
         if self.country.len() != 2 || !self.country.bytes().all(|byte| byte.is_ascii_uppercase()) {
-            return Err(Error::invalid(format!("{field}.country"), "must be two capital letters (ISO 3166-1), such as AT"));
+            return Err(Error::invalid(
+                format!("{field}.country"),
+                "must be two capital letters (ISO 3166-1), such as AT",
+            ));
         }
         Ok(())
     }
@@ -165,10 +175,18 @@ impl Contact {
         optional_text(&format!("{field}.phone"), self.phone.as_deref())?;
         let well_formed = self.email.len() <= 254
             && self.email.split_once('@').is_some_and(|(local, domain)| {
-                (1..=64).contains(&local.len()) && domain.contains('.') && !domain.contains('@') && !domain.starts_with('.') && !domain.ends_with('.')
+                (1..=64).contains(&local.len())
+                    && domain.contains('.')
+                    && !domain.contains('@')
+                    && !domain.starts_with('.')
+                    && !domain.ends_with('.')
             })
             && !self.email.chars().any(|character| character.is_whitespace() || character.is_control());
-        if well_formed { Ok(()) } else { Err(Error::invalid(format!("{field}.email"), "must be an e-mail address such as it@example.com")) }
+        if well_formed {
+            Ok(())
+        } else {
+            Err(Error::invalid(format!("{field}.email"), "must be an e-mail address such as it@example.com"))
+        }
     }
 }
 

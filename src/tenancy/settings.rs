@@ -33,7 +33,9 @@ impl Tenancy {
         if let Some(answered) = tx.first_answer(conditions).await? {
             return Ok(answered);
         }
-        let row = tx.row("select version, schema from tenantry.setting_schemas where section = $1 for update", [section.into()]).await?;
+        let row = tx
+            .row("select version, schema from tenantry.setting_schemas where section = $1 for update", [section.into()])
+            .await?;
         let (version, before): (i64, Option<Value>) = match row {
             Some(row) => (row.try_get("", "version")?, Some(row.try_get("", "schema")?)),
             None => (0, None),
@@ -51,7 +53,8 @@ impl Tenancy {
         }
         let version = version + 1;
         tx.keep_answer(conditions, &version).await?;
-        let entry = Entry { before, after: schema, ..Entry::new("SettingsSchemaRegistered", "settings_schema", section) };
+        let entry =
+            Entry { before, after: schema, ..Entry::new("SettingsSchemaRegistered", "settings_schema", section) };
         tx.commit([entry]).await?;
         Ok(version)
     }
@@ -62,7 +65,10 @@ pub(super) async fn check(tx: &Tx, sections: Option<&BTreeMap<String, Value>>) -
     let Some(sections) = sections.filter(|sections| !sections.is_empty()) else { return Ok(()) };
     let bytes: usize = sections.values().map(|section| section.to_string().len()).sum();
     if bytes > SECTIONS_BYTES {
-        return Err(Error::invalid("sections", format!("have {bytes} bytes of JSON; at most {SECTIONS_BYTES} are kept")));
+        return Err(Error::invalid(
+            "sections",
+            format!("have {bytes} bytes of JSON; at most {SECTIONS_BYTES} are kept"),
+        ));
     }
     for row in tx.rows("select section, schema from tenantry.setting_schemas", []).await? {
         let (section, schema): (String, Value) = (row.try_get("", "section")?, row.try_get("", "schema")?);
@@ -74,8 +80,14 @@ pub(super) async fn check(tx: &Tx, sections: Option<&BTreeMap<String, Value>>) -
 }
 
 fn validate(section: &str, schema: &Value, value: &Value) -> Result<()> {
-    let validator = jsonschema::validator_for(schema).map_err(|error| Error::internal(error.to_string())).context("compile a kept schema")?;
-    let problems: Vec<_> = validator.iter_errors(value).take(10).map(|error| (error.instance_path().to_string(), error.to_string())).collect();
+    let validator = jsonschema::validator_for(schema)
+        .map_err(|error| Error::internal(error.to_string()))
+        .context("compile a kept schema")?;
+    let problems: Vec<_> = validator
+        .iter_errors(value)
+        .take(10)
+        .map(|error| (error.instance_path().to_string(), error.to_string()))
+        .collect();
     match problems.first() {
         None => Ok(()),
         Some((path, problem)) => Err(Error::invalid(format!("{section}{}", path.replace('/', ".")), problem.clone())
@@ -87,5 +99,7 @@ fn compile(schema: &Value) -> Result<()> {
     if schema.to_string().len() > SCHEMA_BYTES {
         return Err(Error::invalid("schema", format!("must have at most {SCHEMA_BYTES} bytes")));
     }
-    jsonschema::validator_for(schema).map(|_| ()).map_err(|error| Error::invalid("schema", format!("is no JSON Schema: {error}")))
+    jsonschema::validator_for(schema)
+        .map(|_| ())
+        .map_err(|error| Error::invalid("schema", format!("is no JSON Schema: {error}")))
 }

@@ -85,9 +85,15 @@ impl SlaOverrides {
             super::profile::text(&format!("{field}.supportHours"), hours)?;
         }
         if let Some(response) = &self.support_response {
-            for (name, duration) in [("critical", &response.critical), ("high", &response.high), ("normal", &response.normal)] {
-                humantime::parse_duration(duration)
-                    .map_err(|_| Error::invalid(format!("{field}.supportResponse.{name}"), "must be a duration such as 15m, 8h or 1day"))?;
+            for (name, duration) in
+                [("critical", &response.critical), ("high", &response.high), ("normal", &response.normal)]
+            {
+                humantime::parse_duration(duration).map_err(|_| {
+                    Error::invalid(
+                        format!("{field}.supportResponse.{name}"),
+                        "must be a duration such as 15m, 8h or 1day",
+                    )
+                })?;
             }
         }
         for (index, credit) in self.credits.iter().flatten().enumerate() {

@@ -16,7 +16,10 @@ pub(super) fn check(field: &str, slug: &str, reserved: &[String]) -> Result<()> 
         return Err(Error::invalid(field, "must begin and end with a letter or a digit"));
     }
     if slug.starts_with("xn--") || slug.get(2..4) == Some("--") {
-        return Err(Error::invalid(field, "must not look like an internationalised domain name (RFC 5891, section 4.2.3.1)"));
+        return Err(Error::invalid(
+            field,
+            "must not look like an internationalised domain name (RFC 5891, section 4.2.3.1)",
+        ));
     }
     if reserved.iter().any(|word| word == slug) {
         return Err(Error::invalid(field, "is a reserved word"));

@@ -37,7 +37,8 @@ pub struct Snapshots {
 
 impl Snapshots {
     pub fn new(isolation: Isolation, signals: Signals, capacity_bytes: u64) -> Self {
-        let cache = Cache::builder().max_capacity(capacity_bytes).weigher(|_, tenant: &Arc<Tenant>| weight(tenant)).build();
+        let cache =
+            Cache::builder().max_capacity(capacity_bytes).weigher(|_, tenant: &Arc<Tenant>| weight(tenant)).build();
         let stripes = std::iter::repeat_with(Mutex::default).take(STRIPES).collect();
         Self { isolation, signals, cache, stripes, hasher: RandomState::new(), listening: AtomicBool::new(false) }
     }
@@ -103,7 +104,9 @@ impl Snapshots {
         match self.load(tenant).await {
             Ok(Some(loaded)) => self.measure_cut(known.as_deref(), &loaded),
             Ok(None) => {}
-            Err(error) => tracing::warn!(%tenant, cause = ?error.cause(), "a changed tenant cannot be read; the next request tries again"),
+            Err(error) => {
+                tracing::warn!(%tenant, cause = ?error.cause(), "a changed tenant cannot be read; the next request tries again")
+            }
         }
         self.signals.raise(tenant);
         metrics::histogram!("tenantry_snapshot_refresh_seconds").record(heard.elapsed());
@@ -112,7 +115,11 @@ impl Snapshots {
     /// How long after the change this replica refuses: what LIFE-4b promises to be below a second.
     fn measure_cut(&self, known: Option<&Tenant>, loaded: &Tenant) {
         let shut = |tenant: &Tenant| tenant.standing().access != Access::Open;
-        if shut(loaded) && known.is_none_or(|known| known.version < loaded.version && known.standing().access != loaded.standing().access) {
+        if shut(loaded)
+            && known.is_none_or(|known| {
+                known.version < loaded.version && known.standing().access != loaded.standing().access
+            })
+        {
             let took = self.isolation.clock().now() - loaded.updated_at;
             let seconds = took.max(TimeDelta::zero()).to_std().unwrap_or_default();
             metrics::histogram!("tenantry_access_cut_seconds").record(seconds);
@@ -156,6 +163,8 @@ fn weight(tenant: &Tenant) -> u32 {
     let json = |value: usize| value as u32;
     let labels: usize = tenant.labels.0.iter().map(|(key, value)| key.len() + value.len() + 64).sum();
     let sections: usize = tenant.sections.0.values().map(|section| section.to_string().len() * 2).sum();
-    let contacts = tenant.profile.technical_contacts.len() + tenant.profile.billing_contacts.len() + tenant.profile.security_contacts.len();
+    let contacts = tenant.profile.technical_contacts.len()
+        + tenant.profile.billing_contacts.len()
+        + tenant.profile.security_contacts.len();
     1024 + json(labels) + json(sections) + json(contacts * 160)
 }

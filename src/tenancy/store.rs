@@ -35,7 +35,9 @@ pub(super) async fn update(tx: &Tx, tenant: &Tenant) -> Result<()> {
 fn taken(error: sea_orm::DbErr) -> Error {
     match violated_constraint(&error) {
         Some("tenants_slug_key") => Error::conflict("another tenant has this slug").at("slug").because(error),
-        Some("tenants_external_id_key") => Error::conflict("another tenant has this external id").at("externalId").because(error),
+        Some("tenants_external_id_key") => {
+            Error::conflict("another tenant has this external id").at("externalId").because(error)
+        }
         _ => error.into(),
     }
 }

@@ -60,7 +60,8 @@ impl Writer {
     fn write(&mut self, number: usize) -> (serde_json::Value, Written) {
         let name = format!("w{}-{number}", self.client);
         if self.random.below(4) == 0 {
-            let query = "mutation($slug: String!) { createTenant(input: {slug: $slug, name: $slug}) { tenant { version } } }";
+            let query =
+                "mutation($slug: String!) { createTenant(input: {slug: $slug, name: $slug}) { tenant { version } } }";
             (json!({ "query": query, "variables": { "slug": name } }), Written::Created(name))
         } else {
             let tenant = &self.tenants[usize::try_from(self.random.below(TENANTS as u64)).unwrap()];
@@ -79,7 +80,11 @@ impl Writer {
         );
         let leave = Instant::now() + Duration::from_micros(self.random.below(5_000));
         // One in eight leaves in the middle of its own words.
-        let sent = if self.random.below(8) == 0 { usize::try_from(self.random.below(request.len() as u64)).unwrap() } else { request.len() };
+        let sent = if self.random.below(8) == 0 {
+            usize::try_from(self.random.below(request.len() as u64)).unwrap()
+        } else {
+            request.len()
+        };
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         if self.random.below(2) == 0 {
             stream.set_zero_linger().unwrap(); // a reset instead of a farewell
@@ -135,7 +140,11 @@ async fn clients_that_leave_cost_nobody_an_acknowledged_write() {
     }
     let acknowledged: Vec<Written> = clients.join_all().await.into_iter().flatten().collect();
     println!("{} requests left, {} writes acknowledged, {:?}", CLIENTS * ABORTED, acknowledged.len(), began.elapsed());
-    assert!(acknowledged.len() >= CLIENTS * ABORTED / PATIENT_AFTER / 2, "only {} writes were acknowledged", acknowledged.len());
+    assert!(
+        acknowledged.len() >= CLIENTS * ABORTED / PATIENT_AFTER / 2,
+        "only {} writes were acknowledged",
+        acknowledged.len()
+    );
 
     let database = app.database.superuser().await;
     let count = async |sql: &str| {
@@ -151,7 +160,13 @@ async fn clients_that_leave_cost_nobody_an_acknowledged_write() {
     });
     assert!(quiet.await.is_ok(), "sessions do not come to rest");
     for _ in 0..20 {
-        assert_eq!(count(&format!("{others} and state like 'idle in transaction%' and state_change < now() - interval '200 milliseconds'")).await, 0);
+        assert_eq!(
+            count(&format!(
+                "{others} and state like 'idle in transaction%' and state_change < now() - interval '200 milliseconds'"
+            ))
+            .await,
+            0
+        );
         sleep(Duration::from_millis(20)).await;
     }
     let (mut slugs, mut names) = (Vec::new(), Vec::new());
@@ -163,12 +178,21 @@ async fn clients_that_leave_cost_nobody_an_acknowledged_write() {
     }
     let made = count(&format!("select count(*) from tenantry.tenants where slug in ({})", slugs.join(","))).await;
     assert_eq!(usize::try_from(made).unwrap(), slugs.len(), "acknowledged tenants are missing");
-    let renamed = count(&format!("select count(*) from tenantry.journal where event = 'TenantUpdated' and after ->> 'name' in ({})", names.join(","))).await;
+    let renamed = count(&format!(
+        "select count(*) from tenantry.journal where event = 'TenantUpdated' and after ->> 'name' in ({})",
+        names.join(",")
+    ))
+    .await;
     assert_eq!(usize::try_from(renamed).unwrap(), names.len(), "acknowledged changes are missing");
     let torn = "select count(*) from tenantry.tenants t where version <> (select count(*) from tenantry.journal j where j.tenant_id = t.tenant_id)";
     assert_eq!(count(torn).await, 0, "changes without a record");
     for tenant in tenants.iter() {
-        let report = admin.ok("query($id: ID!) { verifyAudit(tenantId: $id) { valid entries problemCount } }", json!({ "id": tenant })).await;
+        let report = admin
+            .ok(
+                "query($id: ID!) { verifyAudit(tenantId: $id) { valid entries problemCount } }",
+                json!({ "id": tenant }),
+            )
+            .await;
         assert_eq!(report["verifyAudit"]["valid"], json!(true), "{report}");
     }
 }

@@ -6,18 +6,35 @@ use std::{
 };
 
 /// From the ground up; `src/*.rs` at the root (`app`, `worker`) and `cli` see everything.
-const RANKS: &[&[&str]] = &[&["error", "config", "platform"], &["access", "keys"], &["journal"], &["isolation"], &["tenancy"], &["audit", "oauth"], &["app"], &["edge"], &["worker"], &["cli"]];
+const RANKS: &[&[&str]] = &[
+    &["error", "config", "platform"],
+    &["access", "keys"],
+    &["journal"],
+    &["isolation"],
+    &["tenancy"],
+    &["audit", "oauth"],
+    &["app"],
+    &["edge"],
+    &["worker"],
+    &["cli"],
+];
 
 /// The ground is one group: configuration has secrets in it, the database has settings.
 const GROUND: usize = 0;
 
 fn rank(folder: &str) -> usize {
-    RANKS.iter().position(|group| group.contains(&folder)).unwrap_or_else(|| panic!("src/{folder} has no rank: add it to RANKS in tests/it/architecture.rs"))
+    RANKS
+        .iter()
+        .position(|group| group.contains(&folder))
+        .unwrap_or_else(|| panic!("src/{folder} has no rank: add it to RANKS in tests/it/architecture.rs"))
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).filter(|path| path.extension().is_some_and(|end| end == "rs")).collect()
+    entries
+        .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .collect()
 }
 
 /// The names that follow `crate::` in code, groups in braces included.
@@ -64,7 +81,10 @@ fn a_folder_imports_only_what_is_ranked_before_it() {
         }
         let own_rank = rank(&own);
         for name in imports(&std::fs::read_to_string(&path).unwrap()) {
-            let allowed = name == own || name == "error" || rank(&name) < own_rank || (own_rank == GROUND && rank(&name) == GROUND);
+            let allowed = name == own
+                || name == "error"
+                || rank(&name) < own_rank
+                || (own_rank == GROUND && rank(&name) == GROUND);
             if !allowed {
                 breaches.push(format!("{} imports crate::{name}", inner.display()));
             }

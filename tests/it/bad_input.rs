@@ -18,7 +18,14 @@ const CREATE: &str = "mutation($input: CreateTenantInput!) { createTenant(input:
 async fn everything(app: &TestApp) -> String {
     let sql = "select concat_ws(' ', (select count(*) from tenantry.tenants), (select sum(version) from tenantry.tenants),
         (select count(*) from tenantry.journal), (select count(*) from tenantry.idempotency_keys), (select sum(version) from tenantry.plans))";
-    let row = app.database.superuser().await.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap().unwrap();
+    let row = app
+        .database
+        .superuser()
+        .await
+        .query_one_raw(Statement::from_string(DbBackend::Postgres, sql))
+        .await
+        .unwrap()
+        .unwrap();
     row.try_get_by_index(0).unwrap()
 }
 
@@ -43,43 +50,123 @@ async fn a_malformed_request_is_told_what_is_wrong_with_it() {
     let admin = app.admin().await;
     app.tenant("present").await;
     let before = everything(&app).await;
-    let create = json!({ "query": "mutation { createTenant(input: {slug: \"evil\", name: \"Evil\"}) { tenant { id } } }" }).to_string();
+    let create =
+        json!({ "query": "mutation { createTenant(input: {slug: \"evil\", name: \"Evil\"}) { tenant { id } } }" })
+            .to_string();
     let typed = |content_type: &str| admin.post("/graphql").header("content-type", content_type).body(create.clone());
     let plain = |query: &str| json_post(&admin, json!({ "query": query }).to_string());
-    let encoded = "/graphql?query=mutation%7BcreateTenant(input:%7Bslug:%22evil%22,name:%22Evil%22%7D)%7Btenant%7Bid%7D%7D%7D";
+    let encoded =
+        "/graphql?query=mutation%7BcreateTenant(input:%7Bslug:%22evil%22,name:%22Evil%22%7D)%7Btenant%7Bid%7D%7D%7D";
     let cases: Vec<(&str, RequestBuilder, u16, &str, &str)> = vec![
         ("no JSON", json_post(&admin, "{\"query\": "), 400, "body", "is no JSON: line 1, column"),
         ("nothing", json_post(&admin, ""), 400, "body", "is no JSON"),
         ("text", json_post(&admin, "\"{ viewer { subject } }\""), 400, "body", "must be a JSON object"),
         ("a batch", json_post(&admin, format!("[{create},{create}]")), 400, "body", "batches are not taken"),
         ("an empty batch", json_post(&admin, "[]"), 400, "body", "batches are not taken"),
-        ("no UTF-8", json_post(&admin, b"{\"query\": \"{ viewer { subject\xff } }\"}".to_vec()), 400, "body", "is no JSON"),
+        (
+            "no UTF-8",
+            json_post(&admin, b"{\"query\": \"{ viewer { subject\xff } }\"}".to_vec()),
+            400,
+            "body",
+            "is no JSON",
+        ),
         ("half a surrogate", json_post(&admin, "{\"query\": \"\\ud800\"}"), 400, "body", "is no JSON"),
-        ("deep JSON", json_post(&admin, format!("{{\"variables\": {}1", "[".repeat(100_000))), 400, "body", "is no JSON"),
+        (
+            "deep JSON",
+            json_post(&admin, format!("{{\"variables\": {}1", "[".repeat(100_000))),
+            400,
+            "body",
+            "is no JSON",
+        ),
         ("no query", json_post(&admin, "{}"), 400, "query", "is missing"),
         ("query as a number", json_post(&admin, "{\"query\": 7}"), 400, "query", "must be text"),
-        ("variables as a list", json_post(&admin, "{\"query\": \"{ viewer { subject } }\", \"variables\": []}"), 400, "variables", "must be a JSON object"),
-        ("operationName as a list", json_post(&admin, "{\"query\": \"{ viewer { subject } }\", \"operationName\": []}"), 400, "operationName", "must be text"),
+        (
+            "variables as a list",
+            json_post(&admin, "{\"query\": \"{ viewer { subject } }\", \"variables\": []}"),
+            400,
+            "variables",
+            "must be a JSON object",
+        ),
+        (
+            "operationName as a list",
+            json_post(&admin, "{\"query\": \"{ viewer { subject } }\", \"operationName\": []}"),
+            400,
+            "operationName",
+            "must be text",
+        ),
         ("no GraphQL", plain("{ viewer { "), 200, "query", ""),
         ("an empty document", plain(""), 200, "query", ""),
         ("text/plain", typed("text/plain"), 415, "Content-Type", "must be application/json"),
         ("a form", typed("application/x-www-form-urlencoded"), 415, "Content-Type", "must be application/json"),
         ("multipart", typed("multipart/form-data; boundary=x"), 415, "Content-Type", "must be application/json"),
         ("application/graphql", typed("application/graphql"), 415, "Content-Type", "must be application/json"),
-        ("another character set", typed("application/json; charset=utf-16"), 415, "Content-Type", "must be application/json"),
-        ("no content type", admin.post("/graphql").body(create.clone()), 415, "Content-Type", "must be application/json"),
-        ("an impossible Accept", typed("application/json").header("accept", "text/html"), 406, "Accept", "must allow application/graphql-response+json"),
+        (
+            "another character set",
+            typed("application/json; charset=utf-16"),
+            415,
+            "Content-Type",
+            "must be application/json",
+        ),
+        (
+            "no content type",
+            admin.post("/graphql").body(create.clone()),
+            415,
+            "Content-Type",
+            "must be application/json",
+        ),
+        (
+            "an impossible Accept",
+            typed("application/json").header("accept", "text/html"),
+            406,
+            "Accept",
+            "must allow application/graphql-response+json",
+        ),
         ("GET with a mutation", admin.request(Method::GET, encoded), 405, "method", "must be POST"),
-        ("GET with a query", admin.request(Method::GET, "/graphql?query=%7Bviewer%7Bsubject%7D%7D"), 405, "method", "must be POST"),
-        ("PUT", admin.request(Method::PUT, "/graphql").header("content-type", "application/json").body(create.clone()), 405, "method", "must be POST"),
-        ("a key with spaces", typed("application/json").header("idempotency-key", "a b"), 400, "Idempotency-Key", "1 to 200 printable"),
-        ("a long key", typed("application/json").header("idempotency-key", "k".repeat(201)), 400, "Idempotency-Key", "1 to 200 printable"),
-        ("two keys", typed("application/json").header("idempotency-key", "a").header("idempotency-key", "b"), 400, "idempotency-key", "must be sent once"),
+        (
+            "GET with a query",
+            admin.request(Method::GET, "/graphql?query=%7Bviewer%7Bsubject%7D%7D"),
+            405,
+            "method",
+            "must be POST",
+        ),
+        (
+            "PUT",
+            admin.request(Method::PUT, "/graphql").header("content-type", "application/json").body(create.clone()),
+            405,
+            "method",
+            "must be POST",
+        ),
+        (
+            "a key with spaces",
+            typed("application/json").header("idempotency-key", "a b"),
+            400,
+            "Idempotency-Key",
+            "1 to 200 printable",
+        ),
+        (
+            "a long key",
+            typed("application/json").header("idempotency-key", "k".repeat(201)),
+            400,
+            "Idempotency-Key",
+            "1 to 200 printable",
+        ),
+        (
+            "two keys",
+            typed("application/json").header("idempotency-key", "a").header("idempotency-key", "b"),
+            400,
+            "idempotency-key",
+            "must be sent once",
+        ),
     ];
     let mut wrong = Vec::new();
     for (name, request, status, field, rule) in cases {
         let told = refusal(&admin, request).await;
-        if told.0 != status || told.1 != "invalid_input" || told.2 != field || !told.3.contains(rule) || told.3.is_empty() {
+        if told.0 != status
+            || told.1 != "invalid_input"
+            || told.2 != field
+            || !told.3.contains(rule)
+            || told.3.is_empty()
+        {
             wrong.push(format!("{name}: {told:?} instead of {status} {field}: {rule}"));
         }
     }
@@ -101,13 +188,21 @@ async fn a_body_that_is_too_large_is_refused_quickly() {
         let Ok(answer) = sent else { continue };
         assert_eq!(answer.status(), 413);
         let body: Value = answer.json().await.expect("a body that is too large is answered like any other error");
-        assert_eq!((&body["errors"][0]["extensions"]["code"], &body["errors"][0]["extensions"]["field"]), (&json!("invalid_input"), &json!("body")), "{body}");
+        assert_eq!(
+            (&body["errors"][0]["extensions"]["code"], &body["errors"][0]["extensions"]["field"]),
+            (&json!("invalid_input"), &json!("body")),
+            "{body}"
+        );
     }
     assert!(best < Duration::from_secs(1), "{best:?}");
     // What is sent in pieces has no length to refuse it by.
     let pieces = futures::stream::iter((0..64).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 64 << 10])));
-    let body = http_body_util::StreamBody::new(futures::StreamExt::map(pieces, |piece| piece.map(|bytes| hyper::body::Frame::data(bytes::Bytes::from(bytes)))));
-    if let Ok(answer) = admin.post("/graphql").header("content-type", "application/json").body(reqwest::Body::wrap(body)).send().await {
+    let body = http_body_util::StreamBody::new(futures::StreamExt::map(pieces, |piece| {
+        piece.map(|bytes| hyper::body::Frame::data(bytes::Bytes::from(bytes)))
+    }));
+    if let Ok(answer) =
+        admin.post("/graphql").header("content-type", "application/json").body(reqwest::Body::wrap(body)).send().await
+    {
         assert_eq!(answer.status(), 413);
     }
     let long = format!("{{ viewer {{ subject }} }} # {}", "x".repeat(100_000));
@@ -156,7 +251,15 @@ async fn a_value_against_a_rule_is_named_with_its_rule() {
             wrong.push(format!("{field}: {code} {named}: {told}, not {rule}"));
         }
     }
-    for input in [json!(7), json!(null), json!({ "slug": "fine" }), with("name", json!(7)), with("colour", json!("red")), with("isolationTier", json!("GOLD")), with("labels", json!("a=b"))] {
+    for input in [
+        json!(7),
+        json!(null),
+        json!({ "slug": "fine" }),
+        with("name", json!(7)),
+        with("colour", json!("red")),
+        with("isolationTier", json!("GOLD")),
+        with("labels", json!("a=b")),
+    ] {
         let request = admin.post("/graphql").json(&json!({ "query": CREATE, "variables": { "input": input } }));
         let (_, code, _, told) = refusal(&admin, request).await;
         // The engine's own errors: they name variable and type, and no part of Rust.
@@ -164,7 +267,15 @@ async fn a_value_against_a_rule_is_named_with_its_rule() {
             wrong.push(format!("{input}: {code}: {told}"));
         }
     }
-    for query in ["{ viewer { password } }", "{ tenat { id } }", "query($x: Tenant) { viewer { subject } }", "query($x: Nothing) { viewer { subject } }", "{ tenant(id: 1.5) { id } }", "{ tenant(nonsense: 1) { id } }", "{ viewer }"] {
+    for query in [
+        "{ viewer { password } }",
+        "{ tenat { id } }",
+        "query($x: Tenant) { viewer { subject } }",
+        "query($x: Nothing) { viewer { subject } }",
+        "{ tenant(id: 1.5) { id } }",
+        "{ tenant(nonsense: 1) { id } }",
+        "{ viewer }",
+    ] {
         let (_, code, _, told) = refusal(&admin, admin.post("/graphql").json(&json!({ "query": query }))).await;
         if code != "invalid_input" || told.is_empty() || told.contains("Did you mean") || told.contains("::") {
             wrong.push(format!("{query}: {code}: {told}"));
@@ -179,7 +290,8 @@ async fn a_bad_tenant_file_is_refused_over_the_api_too() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let before = everything(&app).await;
-    let laughs: String = (1..12).map(|n| format!("    l{n}: &l{n} [{}]\n", format!("*l{}, ", n - 1).repeat(9))).collect();
+    let laughs: String =
+        (1..12).map(|n| format!("    l{n}: &l{n} [{}]\n", format!("*l{}, ", n - 1).repeat(9))).collect();
     for (document, format, field) in [
         ("tenant: { slug: fine, colour: red }".to_owned(), "YAML", "tenant.colour"),
         ("tenant: { slug: fine, sla: { uptimes: 99 } }".to_owned(), "YAML", "tenant.sla.uptimes"),
@@ -193,13 +305,18 @@ async fn a_bad_tenant_file_is_refused_over_the_api_too() {
         ("[tenant]\nslug = 7".to_owned(), "TOML", "tenant.slug"),
         (format!("tenant:\n  slug: laughs\n  settings:\n    l0: &l0 [ha]\n{laughs}"), "YAML", "document"),
         (format!("tenant:\n  slug: deep\n  settings: {}", "[".repeat(100_000)), "YAML", "document"),
+        (format!("tenant:\n  slug: deep\n  settings: {}", "[".repeat(3_900)), "YAML", "document"),
+        (format!("tenant:\n  slug: deep\n  settings: {}a", "- ".repeat(100_000)), "YAML", "document"),
+        (format!("tenant:\n  slug: deep\n  settings:\n    {}a", "? ".repeat(100_000)), "YAML", "document"),
         (format!("[tenant]\nslug = \"deep\"\nsettings = {}", "[".repeat(100_000)), "TOML", "document"),
         (format!("a = {{ {} = 1 }}", vec!["a"; 50_000].join(".")), "TOML", "document"),
         ("x".repeat(300_000), "YAML", "document"),
     ] {
         let apply = "mutation($document: String!, $format: DocumentFormat!) { applyTenant(input: {document: $document, format: $format}) { created } }";
         let began = Instant::now();
-        let request = admin.post("/graphql").json(&json!({ "query": apply, "variables": { "document": document, "format": format } }));
+        let request = admin
+            .post("/graphql")
+            .json(&json!({ "query": apply, "variables": { "document": document, "format": format } }));
         let (_, code, named, told) = refusal(&admin, request).await;
         assert_eq!((code.as_str(), named.as_str()), ("invalid_input", field), "{document:.100}: {told}");
         assert!(told.len() < 1_000, "{told}");

@@ -79,10 +79,6 @@ impl Binary {
         self
     }
 
-    pub(crate) fn folder(&self) -> &std::path::Path {
-        &self.folder
-    }
-
     /// Writes a file into the folder that commands run in.
     pub(crate) fn file(&self, name: &str, content: &str) -> String {
         let path = self.folder.join(name);
@@ -123,7 +119,12 @@ impl Binary {
     #[expect(clippy::disallowed_methods, reason = "where a child finds programs and room for files")]
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
-        command.args(arguments).env_clear().envs(self.environment.iter().cloned()).current_dir(&self.folder).kill_on_drop(true);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(self.environment.iter().cloned())
+            .current_dir(&self.folder)
+            .kill_on_drop(true);
         for kept in ["PATH", "TMPDIR", "LD_LIBRARY_PATH"] {
             if let Some(value) = std::env::var_os(kept) {
                 command.env(kept, value);

@@ -18,6 +18,8 @@ use crate::{
 
 /// Of the server's processor time, for one document in a debug build.
 const ALLOWED: Duration = Duration::from_millis(50);
+const STALL: Duration = Duration::from_secs(2);
+const FIRST_GROWTH: u64 = 64 << 20;
 const GROWTH: u64 = 10 << 20;
 
 /// Sends a bomb, and says whether it was refused. What is harmless in the end is small in the end, too.
@@ -34,12 +36,15 @@ async fn light(client: &Client, name: &str, document: &str) -> bool {
 async fn no_bomb_costs_the_server_time_or_memory() {
     let server = Binary::on(&database().await).set("WORKER__INTERVAL", "1h").serve().await;
     let admin = server.admin().await;
-    let bombs = bombs(11);
+    let bombs = self::bombs(11);
     assert!(bombs.len() >= 150);
-    for length in 0..50 {
-        light(&admin, "warming up", &format!("{{viewer{{subject}}}}#{}", "x".repeat(length * 1_000))).await;
+    // The allocator keeps what it needed once: other bombs of the same kinds come first.
+    let started = server.resident();
+    for (name, document) in &self::bombs(10) {
+        light(&admin, name, document).await;
     }
     let before = server.resident();
+    assert!(before.saturating_sub(started) < FIRST_GROWTH, "memory grew by {} bytes at once", before - started);
     let (mut refused, mut worst) = (0, (Duration::ZERO, ""));
     for (name, document) in &bombs {
         let mut cost = Duration::MAX;
@@ -56,7 +61,12 @@ async fn no_bomb_costs_the_server_time_or_memory() {
         assert!(cost <= ALLOWED, "{name}: {cost:?} of the server's time");
     }
     let growth = server.resident().saturating_sub(before);
-    println!("{} bombs, {refused} refused; the worst: {worst:?}; memory grew by {} KiB", bombs.len(), growth >> 10);
+    println!(
+        "{} bombs, {refused} refused; the worst: {worst:?}; memory grew by {} KiB, then by {} KiB",
+        bombs.len(),
+        before.saturating_sub(started) >> 10,
+        growth >> 10
+    );
     assert!(refused >= 150, "{refused} refused");
     assert!(growth < GROWTH, "memory grew by {growth} bytes");
 }
@@ -78,18 +88,21 @@ async fn others_do_not_notice_bombs() {
         waits
     });
     let bombs = bombs(12);
-    stream::iter(&bombs).for_each_concurrent(8, |(name, document)| {
-        let admin = &admin;
-        async move {
-            light(admin, name, document).await;
-        }
-    })
-    .await;
+    stream::iter(&bombs)
+        .for_each_concurrent(4, |(name, document)| {
+            let admin = &admin;
+            async move {
+                light(admin, name, document).await;
+            }
+        })
+        .await;
     over.store(true, Ordering::Relaxed);
-    let waits = watch.await.unwrap();
-    // On a machine that does other things as well a single answer may be late; a server that stands still lets many wait.
-    let stalled = waits.windows(3).filter_map(|three| three.iter().min()).max().unwrap();
-    println!("{} answers of /livez, the longest wait {:?}, of three in a row {stalled:?}", waits.len(), waits.iter().max().unwrap());
+    let mut waits = watch.await.unwrap();
+    waits.sort_unstable();
+    let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    println!("{} answers of /livez, half of them within {median:?}, the longest wait {longest:?}", waits.len());
     assert!(waits.len() >= 20, "only {} answers", waits.len());
-    assert!(*stalled < ALLOWED, "/livez took {stalled:?}");
+    assert!(median < ALLOWED, "/livez takes {median:?}");
+    // A machine that does other things as well is late now and then; a bomb that goes off takes seconds.
+    assert!(longest < STALL, "/livez took {longest:?}");
 }

@@ -17,7 +17,8 @@ use crate::{
 };
 
 const CREATE: &str = "mutation($slug: String!) { createTenant(input: {slug: $slug, name: $slug}) { tenant { id } } }";
-const RENAME: &str = "mutation($id: ID!, $name: String!) { updateTenant(input: {id: $id, name: $name}) { tenant { version } } }";
+const RENAME: &str =
+    "mutation($id: ID!, $name: String!) { updateTenant(input: {id: $id, name: $name}) { tenant { version } } }";
 
 const WRITERS: usize = 8;
 const WRITES: usize = 25;
@@ -64,7 +65,8 @@ async fn count(database: &DatabaseConnection, sql: &str) -> i64 {
 
 /// Sessions of a killed server finish the statement that they are in.
 async fn until_gone(database: &DatabaseConnection) {
-    let sessions = "select count(*) from pg_stat_activity where datname = current_database() and usename = 'tenantry_login'";
+    let sessions =
+        "select count(*) from pg_stat_activity where datname = current_database() and usename = 'tenantry_login'";
     for _ in 0..500 {
         if count(database, sessions).await == 0 {
             return;
@@ -87,14 +89,29 @@ async fn check(database: &DatabaseConnection, acknowledged: &[Acknowledged]) {
             quoted(slugs)
         );
         assert_eq!(count(database, &sql).await, i64::try_from(slugs.len()).unwrap(), "of {slugs:?}");
-        let sql = format!("select count(*) from tenantry.journal where event = 'TenantUpdated' and after ->> 'name' in ({})", quoted(names));
+        let sql = format!(
+            "select count(*) from tenantry.journal where event = 'TenantUpdated' and after ->> 'name' in ({})",
+            quoted(names)
+        );
         assert_eq!(count(database, &sql).await, i64::try_from(names.len()).unwrap(), "of {names:?}");
     }
     for (halves, sql) in [
-        ("tenants with another version than they have entries", "select count(*) from tenantry.tenants t where version <> (select count(*) from tenantry.journal j where j.tenant_id = t.tenant_id)"),
-        ("entries without a tenant", "select count(*) from tenantry.journal j where tenant_id <> '00000000-0000-0000-0000-000000000000' and not exists (select from tenantry.tenants t where t.tenant_id = j.tenant_id)"),
-        ("chains that end elsewhere than their head says", "select count(*) from tenantry.journal_heads h where sequence <> (select count(*) from tenantry.journal j where j.tenant_id = h.tenant_id)"),
-        ("tenants whose name is not that of their last change", "select count(*) from tenantry.tenants t where name <> (select after ->> 'name' from tenantry.journal j where j.tenant_id = t.tenant_id order by sequence desc limit 1)"),
+        (
+            "tenants with another version than they have entries",
+            "select count(*) from tenantry.tenants t where version <> (select count(*) from tenantry.journal j where j.tenant_id = t.tenant_id)",
+        ),
+        (
+            "entries without a tenant",
+            "select count(*) from tenantry.journal j where tenant_id <> '00000000-0000-0000-0000-000000000000' and not exists (select from tenantry.tenants t where t.tenant_id = j.tenant_id)",
+        ),
+        (
+            "chains that end elsewhere than their head says",
+            "select count(*) from tenantry.journal_heads h where sequence <> (select count(*) from tenantry.journal j where j.tenant_id = h.tenant_id)",
+        ),
+        (
+            "tenants whose name is not that of their last change",
+            "select count(*) from tenantry.tenants t where name <> (select after ->> 'name' from tenantry.journal j where j.tenant_id = t.tenant_id order by sequence desc limit 1)",
+        ),
     ] {
         assert_eq!(count(database, sql).await, 0, "{halves}");
     }
@@ -107,7 +124,12 @@ async fn verify(client: &Client) {
         let page = "query($after: String) { tenants(first: 100, after: $after) { edges { node { id } } pageInfo { hasNextPage endCursor } } }";
         let page = client.ok(page, json!({ "after": after })).await["tenants"].clone();
         for edge in page["edges"].as_array().unwrap() {
-            let report = client.ok("query($id: ID!) { verifyAudit(tenantId: $id) { valid problems { detail } } }", json!({ "id": edge["node"]["id"] })).await;
+            let report = client
+                .ok(
+                    "query($id: ID!) { verifyAudit(tenantId: $id) { valid problems { detail } } }",
+                    json!({ "id": edge["node"]["id"] }),
+                )
+                .await;
             assert_eq!(report["verifyAudit"]["valid"], json!(true), "{report}");
         }
         if page["pageInfo"]["hasNextPage"] != json!(true) {
@@ -155,7 +177,12 @@ async fn a_killed_server_with_its_private_database_comes_back_with_its_data() {
     let binary = Binary::private();
     let server = binary.serve().await;
     let printed = server.printed();
-    let token = printed.lines().find_map(|line| line.trim().strip_prefix("Operator token")).expect("a token is printed").trim().to_owned();
+    let token = printed
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Operator token"))
+        .expect("a token is printed")
+        .trim()
+        .to_owned();
     let done = killed_while_writing(server, &token, 0, 30).await;
     let server = binary.serve().await;
     let client = server.with_token(&token);
@@ -167,7 +194,8 @@ async fn a_killed_server_with_its_private_database_comes_back_with_its_data() {
         let owner = name.rsplit_once('-').unwrap().0;
         let number: usize = name.rsplit_once('-').unwrap().1.parse().unwrap();
         let slug = format!("{owner}-{}", number - number % 5);
-        let found = client.ok("query($slug: String!) { tenant(slug: $slug) { version } }", json!({ "slug": slug })).await;
+        let found =
+            client.ok("query($slug: String!) { tenant(slug: $slug) { version } }", json!({ "slug": slug })).await;
         assert!(found["tenant"]["version"].as_u64().unwrap() > (number % 5) as u64, "{name} is lost: {found}");
     }
     verify(&client).await;
@@ -185,7 +213,8 @@ async fn asking_again_after_an_unknown_outcome_makes_one_tenant() {
     for number in 0..20 {
         let admin = admin.clone();
         first.spawn(async move {
-            let made = send(&admin, Some(&format!("key-{number}")), CREATE, json!({ "slug": format!("once-{number}") })).await;
+            let made =
+                send(&admin, Some(&format!("key-{number}")), CREATE, json!({ "slug": format!("once-{number}") })).await;
             (number, made)
         });
     }
@@ -210,12 +239,21 @@ async fn asking_again_after_an_unknown_outcome_makes_one_tenant() {
             assert_eq!(made, again);
         }
         let id = again["createTenant"]["tenant"]["id"].as_str().unwrap().to_owned();
-        let rows = format!("select count(*) from tenantry.tenants where slug = '{slug}' and tenant_id = '{id}' and version = 1");
+        let rows = format!(
+            "select count(*) from tenantry.tenants where slug = '{slug}' and tenant_id = '{id}' and version = 1"
+        );
         assert_eq!(count(&owner, &rows).await, 1);
-        let entries = format!("select count(*) from tenantry.journal where event = 'TenantCreated' and after ->> 'slug' = '{slug}'");
+        let entries = format!(
+            "select count(*) from tenantry.journal where event = 'TenantCreated' and after ->> 'slug' = '{slug}'"
+        );
         assert_eq!(count(&owner, &entries).await, 1);
     }
     let other = admin.graphql_once("key-0", CREATE, json!({ "slug": "another" })).await;
-    assert_eq!((other.code(), &other.body["errors"][0]["extensions"]["field"]), ("conflict", &json!("Idempotency-Key")), "{}", other.text);
+    assert_eq!(
+        (other.code(), &other.body["errors"][0]["extensions"]["field"]),
+        ("conflict", &json!("Idempotency-Key")),
+        "{}",
+        other.text
+    );
     verify(&admin).await;
 }

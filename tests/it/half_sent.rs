@@ -76,7 +76,10 @@ async fn half_sent_requests_are_closed_at_their_deadline_and_nobody_waits_for_th
     served.sort_unstable();
     let median = served[served.len() / 2];
     let longest = closed.iter().max().unwrap();
-    println!("{held} half-sent requests closed after at most {longest:?}; meanwhile {} served, half of them within {median:?}", served.len());
+    println!(
+        "{held} half-sent requests closed after at most {longest:?}; meanwhile {} served, half of them within {median:?}",
+        served.len()
+    );
     assert!(*longest < DEADLINE + PATIENCE, "one was open for {longest:?}");
     assert!(median < Duration::from_millis(250), "others waited for {median:?}");
 }

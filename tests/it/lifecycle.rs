@@ -52,7 +52,8 @@ async fn the_databases_trigger_allows_exactly_the_transitions_of_the_table() {
                     Target::Return => before == to,
                 };
                 let expected = TRANSITIONS.iter().any(|(start, target)| *start == from && resolve(target));
-                let archived_from = if matches!(before, Status::Active | Status::Suspended) { before } else { Status::Active };
+                let archived_from =
+                    if matches!(before, Status::Active | Status::Suspended) { before } else { Status::Active };
                 let fits = from != Status::Archived || archived_from == before;
                 if !fits {
                     continue;
@@ -67,10 +68,17 @@ async fn the_databases_trigger_allows_exactly_the_transitions_of_the_table() {
                     archived_from.to_value(),
                     set(from),
                 );
-                let go = format!("update tenantry.tenants set status = '{to_name}', deleted_from = {}, version = version + 1", set(to));
+                let go = format!(
+                    "update tenantry.tenants set status = '{to_name}', deleted_from = {}, version = version + 1",
+                    set(to)
+                );
                 db.execute_unprepared(&prepare).await.unwrap();
                 let went = db.execute_unprepared(&go).await;
-                assert_eq!(went.is_ok(), expected, "{from_name} to {to_name}, with {before_name} before ({tenant:?}): {went:?}");
+                assert_eq!(
+                    went.is_ok(),
+                    expected,
+                    "{from_name} to {to_name}, with {before_name} before ({tenant:?}): {went:?}"
+                );
             }
         }
     }
@@ -92,7 +100,9 @@ impl Model {
             ("suspendTenant", "ACTIVE") => self.status = "SUSPENDED",
             ("archiveTenant", "ACTIVE" | "SUSPENDED") => (self.archived_from, self.status) = (before, "ARCHIVED"),
             ("unarchiveTenant", "ARCHIVED") => self.status = self.archived_from,
-            ("deleteTenant", "CREATED" | "ACTIVE" | "SUSPENDED" | "ARCHIVED") => (self.deleted_from, self.status) = (before, "DELETED"),
+            ("deleteTenant", "CREATED" | "ACTIVE" | "SUSPENDED" | "ARCHIVED") => {
+                (self.deleted_from, self.status) = (before, "DELETED")
+            }
             ("cancelTenantDeletion", "DELETED") => self.status = self.deleted_from,
             _ => return false,
         }
@@ -123,7 +133,10 @@ async fn any_sequence_of_steps_leads_where_the_table_says_and_a_refused_one_chan
             } else {
                 assert_eq!(answer.code(), "invalid_transition", "{action:?} from {}", before["status"]);
                 let details = &answer.body["errors"][0]["extensions"]["details"];
-                assert_eq!((&details["status"], &details["allowed"]), (&before["status"], &before["allowedTransitions"]));
+                assert_eq!(
+                    (&details["status"], &details["allowed"]),
+                    (&before["status"], &before["allowedTransitions"])
+                );
                 assert_eq!(present, before, "a refused step changed something");
             }
         }
@@ -175,7 +188,11 @@ async fn a_hard_suspension_ends_every_token_for_good_and_archival_all_access() {
     act(&admin, &tenant, ("suspendTenant", ", reason: SECURITY, mode: HARD")).await;
     assert_eq!(service.refused(read, json!({})).await, "tenant_suspended");
     act(&admin, &tenant, ("resumeTenant", "")).await;
-    assert_eq!(service.refused(read, json!({})).await, "unauthenticated", "tokens of the epoch before are worth nothing");
+    assert_eq!(
+        service.refused(read, json!({})).await,
+        "unauthenticated",
+        "tokens of the epoch before are worth nothing"
+    );
     let renewed = app.full_service(&tenant).await;
     renewed.ok(read, json!({})).await;
     act(&admin, &tenant, ("archiveTenant", "")).await;
@@ -193,7 +210,10 @@ async fn a_graceful_suspension_can_be_made_hard_and_not_the_other_way() {
     act(&admin, &tenant, ("suspendTenant", ", reason: BILLING, mode: GRACEFUL")).await;
     let harder = act(&admin, &tenant, ("suspendTenant", ", reason: BILLING, mode: HARD")).await;
     assert_eq!(harder.data()["suspendTenant"]["tenant"]["suspension"]["mode"], "HARD", "{}", harder.text);
-    assert_eq!(act(&admin, &tenant, ("suspendTenant", ", reason: BILLING, mode: GRACEFUL")).await.code(), "invalid_transition");
+    assert_eq!(
+        act(&admin, &tenant, ("suspendTenant", ", reason: BILLING, mode: GRACEFUL")).await.code(),
+        "invalid_transition"
+    );
 }
 
 #[tokio::test]
@@ -216,7 +236,10 @@ async fn a_planned_suspension_begins_and_ends_at_its_times() {
     app.run_due().await;
     let admin = app.admin().await;
     let resumed = state(&admin, &tenant).await;
-    assert_eq!((&resumed["status"], &resumed["suspendAt"], &resumed["resumeAt"]), (&json!("ACTIVE"), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&resumed["status"], &resumed["suspendAt"], &resumed["resumeAt"]),
+        (&json!("ACTIVE"), &Value::Null, &Value::Null)
+    );
 }
 
 #[tokio::test]
@@ -229,7 +252,10 @@ async fn a_deleted_tenant_comes_back_within_its_grace_and_not_after() {
     }
     admin.ok(delete, json!({ "id": tenant.id, "days": 7 })).await;
     app.advance(TimeDelta::days(7) - TimeDelta::minutes(1));
-    assert_eq!(act(&app.admin().await, &tenant, ("cancelTenantDeletion", "")).await.data()["cancelTenantDeletion"]["tenant"]["status"], "ACTIVE");
+    assert_eq!(
+        act(&app.admin().await, &tenant, ("cancelTenantDeletion", "")).await.data()["cancelTenantDeletion"]["tenant"]["status"],
+        "ACTIVE"
+    );
     app.admin().await.ok(delete, json!({ "id": tenant.id, "days": 7 })).await;
     app.advance(TimeDelta::days(7));
     assert_eq!(act(&app.admin().await, &tenant, ("cancelTenantDeletion", "")).await.code(), "invalid_transition");

@@ -42,14 +42,17 @@ async fn every_field_is_open_to_whom_the_golden_file_says_and_to_nobody_else() {
         }
         lines.push(cells);
     }
-    let head = ["field", "scope"].into_iter().chain(callers.iter().map(|caller| caller.name)).map(str::to_owned).collect();
+    let head =
+        ["field", "scope"].into_iter().chain(callers.iter().map(|caller| caller.name)).map(str::to_owned).collect();
     compare(&table(head, lines));
 }
 
 /// Every root field, and fields below that have a line in the table of permissions.
 fn routes(schema: &Schema) -> Vec<Route> {
     let mut routes = schema.routes();
-    routes.retain(|route| route.fields.len() == 1 || permission(&schema.end(route).parent, &schema.end(route).name).is_some());
+    routes.retain(|route| {
+        route.fields.len() == 1 || permission(&schema.end(route).parent, &schema.end(route).name).is_some()
+    });
     // Keys are rotated last, whatever that does to tokens.
     routes.sort_by_key(|route| (route.verb, schema.end(route).name.contains("SigningKey"), route.fields.len()));
     routes
@@ -90,14 +93,21 @@ async fn subscribe(app: &TestApp, caller: &mut Caller, operation: &Operation) ->
     for probe in ["first", "second"] {
         socket.subscribe(probe, "{viewer{subject}}", json!({})).await;
         loop {
-            let Received::Message(message) = socket.next().await else { panic!("the socket was closed on {}", operation.query) };
+            let Received::Message(message) = socket.next().await else {
+                panic!("the socket was closed on {}", operation.query)
+            };
             match (message["id"].as_str(), message["type"].as_str()) {
                 (Some("stream"), Some("error")) => {
                     let body = json!({ "errors": message["payload"] });
-                    return classified(operation, body["errors"][0]["extensions"]["code"].as_str().unwrap_or("none"), &body);
+                    return classified(
+                        operation,
+                        body["errors"][0]["extensions"]["code"].as_str().unwrap_or("none"),
+                        &body,
+                    );
                 }
                 (Some("stream"), Some("next")) => {
-                    let code = message["payload"]["errors"][0]["extensions"]["code"].as_str().unwrap_or("none").to_owned();
+                    let code =
+                        message["payload"]["errors"][0]["extensions"]["code"].as_str().unwrap_or("none").to_owned();
                     socket.send(json!({ "id": "stream", "type": "complete" })).await;
                     return classified(operation, &code, &message["payload"]);
                 }
@@ -143,7 +153,9 @@ fn table(head: Vec<String>, lines: Vec<Vec<String>>) -> String {
         # Columns: the roles of operators; services of a tenant with one scope each, and with all; no token.\n\
         # yes: allowed   -: forbidden   401: unauthenticated   Fields below another need what that asks for, too.\n\n"
         .to_owned();
-    let widths: Vec<usize> = (0..head.len()).map(|column| lines.iter().chain([&head]).map(|cells| cells[column].len()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| lines.iter().chain([&head]).map(|cells| cells[column].len()).max().unwrap_or(0))
+        .collect();
     for cells in [&head].into_iter().chain(&lines) {
         let padded: Vec<_> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         text += padded.join("  ").trim_end();
@@ -173,8 +185,10 @@ fn compare(found: &str) {
 }
 
 fn differences(golden: &str, found: &str) -> Vec<String> {
-    let missing = golden.lines().filter(|line| !found.lines().any(|other| other == *line)).map(|line| format!("- {line}"));
-    let added = found.lines().filter(|line| !golden.lines().any(|other| other == *line)).map(|line| format!("+ {line}"));
+    let missing =
+        golden.lines().filter(|line| !found.lines().any(|other| other == *line)).map(|line| format!("- {line}"));
+    let added =
+        found.lines().filter(|line| !golden.lines().any(|other| other == *line)).map(|line| format!("+ {line}"));
     missing.chain(added).collect()
 }
 
@@ -188,10 +202,15 @@ fn the_schema_says_of_every_field_what_it_asks_for() {
             None => "a line in src/access/permission.rs".to_owned(),
             Some(Permission { scope: None, .. }) => "Any valid token.".to_owned(),
             Some(Permission { scope: Some(scope), audience: Audience::Anyone, .. }) => format!("Scope: `{scope}`."),
-            Some(Permission { scope: Some(scope), audience: Audience::Platform, .. }) => format!("Scope: `{scope}`, operators only."),
+            Some(Permission { scope: Some(scope), audience: Audience::Platform, .. }) => {
+                format!("Scope: `{scope}`, operators only.")
+            }
         };
         if !field.description.as_deref().unwrap_or_default().trim_end().ends_with(&sentence) {
-            wrong.insert(schema.name(&route), format!("should end with {sentence:?}, not {:?}", field.description.as_deref().unwrap_or_default()));
+            wrong.insert(
+                schema.name(&route),
+                format!("should end with {sentence:?}, not {:?}", field.description.as_deref().unwrap_or_default()),
+            );
         }
     }
     assert!(wrong.is_empty(), "descriptions in the schema: {wrong:#?}");
@@ -202,8 +221,17 @@ fn every_permission_is_about_a_field_that_exists_and_has_one_line() {
     let schema = Schema::published();
     for permission in PERMISSIONS {
         let (parent, field) = permission.field.split_once('.').unwrap();
-        assert!(schema.0.find_field(parent, field).is_some(), "src/access/permission.rs names {}, which the schema does not have", permission.field);
-        assert_eq!(PERMISSIONS.iter().filter(|other| other.field == permission.field).count(), 1, "{} has two lines", permission.field);
+        assert!(
+            schema.0.find_field(parent, field).is_some(),
+            "src/access/permission.rs names {}, which the schema does not have",
+            permission.field
+        );
+        assert_eq!(
+            PERMISSIONS.iter().filter(|other| other.field == permission.field).count(),
+            1,
+            "{} has two lines",
+            permission.field
+        );
     }
 }
 
@@ -212,5 +240,9 @@ fn the_schema_file_is_the_schema() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schema.graphql");
     let file = std::fs::read_to_string(&path).unwrap_or_default();
     let differences = differences(&file, &edge::schema::sdl());
-    assert!(file.trim_end() == edge::schema::sdl().trim_end(), "schema.graphql is not the schema of this code: run make schema\n{}", differences.join("\n"));
+    assert!(
+        file.trim_end() == edge::schema::sdl().trim_end(),
+        "schema.graphql is not the schema of this code: run make schema\n{}",
+        differences.join("\n")
+    );
 }

@@ -80,7 +80,11 @@ impl Drop for PgBouncer {
 async fn the_server_works_through_pgbouncer_in_transaction_mode() {
     match installed() {
         Some(version) if version >= (1, 21) => {}
-        Some((major, minor)) => return println!("skipped: pgbouncer {major}.{minor} keeps no prepared statements; 1.21 or newer is needed"),
+        Some((major, minor)) => {
+            return println!(
+                "skipped: pgbouncer {major}.{minor} keeps no prepared statements; 1.21 or newer is needed"
+            );
+        }
         None => return println!("skipped: there is no pgbouncer"),
     }
     let database = database().await;
@@ -95,9 +99,14 @@ async fn the_server_works_through_pgbouncer_in_transaction_mode() {
     let made = stream::iter(0..40).map(|number| {
         let admin = &admin;
         async move {
-            let create = "mutation($slug: String!) { createTenant(input: {slug: $slug, name: $slug}) { tenant { id } } }";
-            let id = admin.ok(create, json!({ "slug": format!("pooled-{number}") })).await["createTenant"]["tenant"]["id"].clone();
-            admin.ok("mutation($id: ID!) { activateTenant(input: {id: $id}) { tenant { id } } }", json!({ "id": id })).await;
+            let create =
+                "mutation($slug: String!) { createTenant(input: {slug: $slug, name: $slug}) { tenant { id } } }";
+            let id =
+                admin.ok(create, json!({ "slug": format!("pooled-{number}") })).await["createTenant"]["tenant"]["id"]
+                    .clone();
+            admin
+                .ok("mutation($id: ID!) { activateTenant(input: {id: $id}) { tenant { id } } }", json!({ "id": id }))
+                .await;
             id
         }
     });

@@ -28,7 +28,12 @@ async fn an_operator_creates_a_tenant_and_moves_it_through_its_life() {
         ("resumeTenant(input: {id: $id})", "ACTIVE"),
     ] {
         let field = step.split('(').next().unwrap();
-        let data = admin.ok(&format!("mutation($id: ID!) {{ {step} {{ tenant {{ status version }} }} }}"), json!({ "id": tenant.id })).await;
+        let data = admin
+            .ok(
+                &format!("mutation($id: ID!) {{ {step} {{ tenant {{ status version }} }} }}"),
+                json!({ "id": tenant.id }),
+            )
+            .await;
         assert_eq!(data[field]["tenant"]["status"], expected, "{step}");
     }
 }

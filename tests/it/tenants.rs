@@ -6,18 +6,23 @@ use serde_json::{Value, json};
 use crate::support::TestApp;
 
 const CREATE: &str = "mutation($input: CreateTenantInput!) { createTenant(input: $input) { tenant { id slug name plan { key } isolationTier region status version createdAt } } }";
-const UPDATE: &str = "mutation($input: UpdateTenantInput!) { updateTenant(input: $input) { tenant { id name version slug } } }";
+const UPDATE: &str =
+    "mutation($input: UpdateTenantInput!) { updateTenant(input: $input) { tenant { id name version slug } } }";
 
 #[tokio::test]
 async fn a_new_tenant_has_the_plans_tier_and_the_default_region() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let made = admin.ok(CREATE, json!({ "input": { "slug": "acme", "name": "Acme", "plan": "enterprise" } })).await["createTenant"]["tenant"].clone();
-    assert_eq!((&made["isolationTier"], &made["region"], &made["status"], &made["version"]), (&json!("ENTERPRISE"), &json!("eu-central-1"), &json!("CREATED"), &json!(1)));
+    assert_eq!(
+        (&made["isolationTier"], &made["region"], &made["status"], &made["version"]),
+        (&json!("ENTERPRISE"), &json!("eu-central-1"), &json!("CREATED"), &json!(1))
+    );
     let id: uuid::Uuid = made["id"].as_str().unwrap().parse().unwrap();
     assert_eq!(id.get_version_num(), 4);
     assert!(made["createdAt"].as_str().unwrap().ends_with("+00:00"), "times are in UTC: {}", made["createdAt"]);
-    let premium = admin.ok(CREATE, json!({ "input": { "slug": "agency", "name": "Agency", "isolationTier": "PREMIUM" } })).await;
+    let premium =
+        admin.ok(CREATE, json!({ "input": { "slug": "agency", "name": "Agency", "isolationTier": "PREMIUM" } })).await;
     assert_eq!(premium["createTenant"]["tenant"]["plan"]["key"], "enterprise");
 }
 
@@ -40,15 +45,26 @@ async fn bad_input_names_the_field_and_makes_nothing() {
         (json!({ "slug": "acme", "name": "x", "region": "EU West" }), "region"),
         (json!({ "slug": "acme", "name": "x", "labels": [{ "key": "", "value": "y" }] }), "labels"),
         (json!({ "slug": "acme", "name": "x", "profile": { "timeZone": "Mars/Olympus" } }), "profile.timeZone"),
-        (json!({ "slug": "acme", "name": "x", "profile": { "technicalContacts": [{ "name": "a", "email": "nobody" }] } }), "profile.technicalContacts[0].email"),
-        (json!({ "slug": "acme", "name": "x", "profile": { "billingAddress": { "lines": [], "country": "Austria" } } }), "profile.billingAddress.country"),
+        (
+            json!({ "slug": "acme", "name": "x", "profile": { "technicalContacts": [{ "name": "a", "email": "nobody" }] } }),
+            "profile.technicalContacts[0].email",
+        ),
+        (
+            json!({ "slug": "acme", "name": "x", "profile": { "billingAddress": { "lines": [], "country": "Austria" } } }),
+            "profile.billingAddress.country",
+        ),
         (json!({ "slug": "acme", "name": "x", "sla": { "uptime": "101" } }), "sla.uptime"),
         (json!({ "slug": "acme", "name": "x", "sections": { "unheard": {} } }), "sections"),
     ];
     for (input, field) in cases {
         let answer = admin.graphql(CREATE, json!({ "input": input })).await;
         let extensions = &answer.body["errors"][0]["extensions"];
-        assert_eq!((&extensions["code"], &extensions["field"], &extensions["retryable"]), (&json!("invalid_input"), &json!(field), &json!(false)), "{}", answer.text);
+        assert_eq!(
+            (&extensions["code"], &extensions["field"], &extensions["retryable"]),
+            (&json!("invalid_input"), &json!(field), &json!(false)),
+            "{}",
+            answer.text
+        );
         assert!(extensions["requestId"].as_str().is_some_and(|id| !id.is_empty()));
     }
     let none = admin.ok("{ tenants { edges { node { slug } } } audit { edges { node { event } } } }", json!({})).await;
@@ -70,11 +86,15 @@ async fn a_slug_belongs_to_one_tenant_only() {
 async fn a_stale_version_is_a_conflict() {
     let app = TestApp::start().await;
     let (admin, tenant) = (app.admin().await, app.tenant("acme").await);
-    let at = |version: i64, name: &str| json!({ "input": { "id": tenant.id, "name": name, "expectedVersion": version } });
+    let at =
+        |version: i64, name: &str| json!({ "input": { "id": tenant.id, "name": name, "expectedVersion": version } });
     assert_eq!(admin.ok(UPDATE, at(2, "first")).await["updateTenant"]["tenant"]["version"], 3);
     let stale = admin.graphql(UPDATE, at(2, "second")).await;
     assert_eq!((stale.code(), &stale.body["errors"][0]["extensions"]["details"]["version"]), ("conflict", &json!(3)));
-    assert_eq!(admin.ok("query($id: ID) { tenant(id: $id) { name } }", json!({ "id": tenant.id })).await["tenant"]["name"], "first");
+    assert_eq!(
+        admin.ok("query($id: ID) { tenant(id: $id) { name } }", json!({ "id": tenant.id })).await["tenant"]["name"],
+        "first"
+    );
 }
 
 #[tokio::test]
@@ -91,7 +111,11 @@ async fn an_idempotency_key_gives_the_first_answer_again_for_a_day() {
     assert_eq!(listed["tenants"]["edges"].as_array().unwrap().len(), 1);
     app.advance(TimeDelta::hours(25));
     let admin = app.admin().await;
-    assert_eq!(admin.graphql_once("key-1", CREATE, input).await.code(), "conflict", "the slug is taken, so the request ran anew");
+    assert_eq!(
+        admin.graphql_once("key-1", CREATE, input).await.code(),
+        "conflict",
+        "the slug is taken, so the request ran anew"
+    );
 }
 
 #[tokio::test]
@@ -114,7 +138,12 @@ async fn a_service_changes_its_own_name_and_not_what_is_the_operators() {
     service.ok(UPDATE, json!({ "input": { "id": tenant.id, "name": "Acme & Co" } })).await;
     for field in ["slug", "externalId", "region"] {
         let answer = service.graphql(UPDATE, json!({ "input": { "id": tenant.id, field: "taken-over" } })).await;
-        assert_eq!((answer.code(), &answer.body["errors"][0]["extensions"]["field"]), ("forbidden", &json!(field)), "{}", answer.text);
+        assert_eq!(
+            (answer.code(), &answer.body["errors"][0]["extensions"]["field"]),
+            ("forbidden", &json!(field)),
+            "{}",
+            answer.text
+        );
     }
 }
 
@@ -164,7 +193,12 @@ async fn lists_are_filtered_ordered_and_walked_page_by_page_without_gap() {
         let page = admin.ok(list, json!({ "filter": filter, "first": 100 })).await;
         assert_eq!(page["tenants"]["edges"].as_array().unwrap().len(), expected, "{filter}");
     }
-    for (variables, field) in [(json!({ "first": 0 }), "first"), (json!({ "first": 101 }), "first"), (json!({ "after": "x" }), "after"), (json!({ "filter": { "text": "ab" } }), "filter.text")] {
+    for (variables, field) in [
+        (json!({ "first": 0 }), "first"),
+        (json!({ "first": 101 }), "first"),
+        (json!({ "after": "x" }), "after"),
+        (json!({ "filter": { "text": "ab" } }), "filter.text"),
+    ] {
         let answer = admin.graphql(list, variables).await;
         assert_eq!((answer.code(), &answer.body["errors"][0]["extensions"]["field"]), ("invalid_input", &json!(field)));
     }
@@ -184,7 +218,10 @@ async fn plans_are_a_catalogue_that_operators_extend() {
     assert_eq!(admin.refused(create, json!({ "input": input })).await, "conflict");
     let update = "mutation { updatePlan(input: {key: \"team\", expectedVersion: 1, sla: {uptime: \"99.8\"}}) { plan { version sla { uptime supportHours } } } }";
     let plan = admin.ok(update, json!({})).await["updatePlan"]["plan"].clone();
-    assert_eq!((&plan["version"], &plan["sla"]["uptime"], &plan["sla"]["supportHours"]), (&json!(2), &json!("99.8"), &json!("8x5")));
+    assert_eq!(
+        (&plan["version"], &plan["sla"]["uptime"], &plan["sla"]["supportHours"]),
+        (&json!(2), &json!("99.8"), &json!("8x5"))
+    );
     assert_eq!(admin.refused(update, json!({})).await, "conflict");
     let made = admin.ok(CREATE, json!({ "input": { "slug": "acme", "name": "Acme", "plan": "starter" } })).await;
     let id = &made["createTenant"]["tenant"]["id"];
@@ -206,13 +243,23 @@ async fn a_contracts_sla_stands_on_top_of_the_plans() {
 async fn a_registered_schema_holds_a_section_to_its_form() {
     let app = TestApp::start().await;
     let (admin, tenant) = (app.admin().await, app.tenant("acme").await);
-    let register = "mutation($input: RegisterSettingsSchemaInput!) { registerSettingsSchema(input: $input) { section version } }";
-    let schema = json!({ "type": "object", "properties": { "erp": { "enum": ["sap", "navision"] } }, "required": ["erp"] });
+    let register =
+        "mutation($input: RegisterSettingsSchemaInput!) { registerSettingsSchema(input: $input) { section version } }";
+    let schema =
+        json!({ "type": "object", "properties": { "erp": { "enum": ["sap", "navision"] } }, "required": ["erp"] });
     admin.ok(register, json!({ "input": { "section": "integrations", "schema": schema } })).await;
-    assert_eq!(admin.refused(register, json!({ "input": { "section": "integrations", "schema": { "type": 7 } } })).await, "invalid_input");
+    assert_eq!(
+        admin.refused(register, json!({ "input": { "section": "integrations", "schema": { "type": 7 } } })).await,
+        "invalid_input"
+    );
     let set = |value: Value| json!({ "input": { "id": tenant.id, "sections": { "integrations": value } } });
     let refused = admin.graphql(UPDATE, set(json!({ "erp": "paper" }))).await;
-    assert_eq!((refused.code(), &refused.body["errors"][0]["extensions"]["field"]), ("invalid_input", &json!("integrations.erp")), "{}", refused.text);
+    assert_eq!(
+        (refused.code(), &refused.body["errors"][0]["extensions"]["field"]),
+        ("invalid_input", &json!("integrations.erp")),
+        "{}",
+        refused.text
+    );
     admin.ok(UPDATE, set(json!({ "erp": "sap" }))).await;
 }
 
@@ -222,23 +269,37 @@ async fn a_tenant_file_is_applied_once_and_then_differs_in_nothing() {
     let admin = app.admin().await;
     let apply = "mutation($input: ApplyTenantInput!) { applyTenant(input: $input) { created tenant { id slug isolationTier plan { key } region version labels { key value } profile { technicalContacts { email } } sla { uptime } section(name: \"compliance\") } differences { path before after } } }";
     for (file, slug) in [("acme-retail.yaml", "tenant-100"), ("northshire-police.yaml", "northshire")] {
-        let document = std::fs::read_to_string(format!("{}/tests/it/files/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let dry = admin.ok(apply, json!({ "input": { "document": document, "dryRun": true } })).await["applyTenant"].clone();
+        let document =
+            std::fs::read_to_string(format!("{}/tests/it/files/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let dry =
+            admin.ok(apply, json!({ "input": { "document": document, "dryRun": true } })).await["applyTenant"].clone();
         assert_eq!((&dry["created"], &dry["tenant"]), (&json!(false), &Value::Null));
         assert!(!dry["differences"].as_array().unwrap().is_empty());
         let made = admin.ok(apply, json!({ "input": { "document": document } })).await["applyTenant"].clone();
         assert_eq!((&made["created"], &made["tenant"]["slug"]), (&json!(true), &json!(slug)));
         let again = admin.ok(apply, json!({ "input": { "document": document } })).await["applyTenant"].clone();
-        assert_eq!((&again["created"], &again["differences"], &again["tenant"]["version"]), (&json!(false), &json!([]), &json!(1)), "{again}");
+        assert_eq!(
+            (&again["created"], &again["differences"], &again["tenant"]["version"]),
+            (&json!(false), &json!([]), &json!(1)),
+            "{again}"
+        );
         let export = "query($id: ID, $format: DocumentFormat!) { exportTenant(id: $id, format: $format) }";
         for format in ["YAML", "TOML"] {
-            let exported = admin.ok(export, json!({ "id": made["tenant"]["id"], "format": format })).await["exportTenant"].clone();
-            let same = admin.ok(apply, json!({ "input": { "document": exported, "format": format } })).await["applyTenant"].clone();
+            let exported =
+                admin.ok(export, json!({ "id": made["tenant"]["id"], "format": format })).await["exportTenant"].clone();
+            let same =
+                admin.ok(apply, json!({ "input": { "document": exported, "format": format } })).await["applyTenant"]
+                    .clone();
             assert_eq!((&same["created"], &same["differences"]), (&json!(false), &json!([])), "{format}: {exported}");
         }
         let changed = document.replace("eu-west-1\n", "eu-north-1\n").replace("region: us-east-1", "region: us-west-2");
         let differs = admin.ok(apply, json!({ "input": { "document": changed } })).await["applyTenant"].clone();
-        let paths: Vec<_> = differs["differences"].as_array().unwrap().iter().map(|difference| difference["path"].as_str().unwrap()).collect();
+        let paths: Vec<_> = differs["differences"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|difference| difference["path"].as_str().unwrap())
+            .collect();
         assert_eq!((paths, &differs["tenant"]["version"]), (vec!["region"], &json!(2)));
     }
 }
@@ -248,21 +309,32 @@ async fn a_bad_tenant_file_names_what_is_wrong_and_changes_nothing() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let apply = "mutation($document: String!, $format: DocumentFormat! = YAML) { applyTenant(input: {document: $document, format: $format}) { created } }";
-    let bomb = format!("a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n{}", "d: [*c,*c,*c,*c,*c,*c,*c,*c]\n");
+    let bomb = format!(
+        "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n{}",
+        "d: [*c,*c,*c,*c,*c,*c,*c,*c]\n"
+    );
     for (document, field) in [
         ("tenant: {id: acme, slug: acme, colour: red}", "tenant.colour"),
         ("tenant: {id: acme, slug: Acme}", "tenant.slug"),
         ("tenant: {id: acme, tier: gold}", "tenant.tier"),
         ("tenant: {id: acme, plan: gold}", "tenant.plan"),
         ("tenant: {id: acme, labels: {a: [1]}}", "tenant.labels.a"),
-        ("tenant: {id: acme, contacts: {technical: [{name: x, email: x}]}}", "tenant.profile.technicalContacts[0].email"),
+        (
+            "tenant: {id: acme, contacts: {technical: [{name: x, email: x}]}}",
+            "tenant.profile.technicalContacts[0].email",
+        ),
         ("tenant: {name: nobody}", "tenant.id"),
         ("tenant: [", "document"),
         ("other: {}", "other"),
         (bomb.as_str(), "a"),
     ] {
         let answer = admin.graphql(apply, json!({ "document": document })).await;
-        assert_eq!((answer.code(), &answer.body["errors"][0]["extensions"]["field"]), ("invalid_input", &json!(field)), "{document}: {}", answer.text);
+        assert_eq!(
+            (answer.code(), &answer.body["errors"][0]["extensions"]["field"]),
+            ("invalid_input", &json!(field)),
+            "{document}: {}",
+            answer.text
+        );
     }
     assert_eq!(admin.ok("{ tenants { edges { node { id } } } }", json!({})).await["tenants"]["edges"], json!([]));
 }

@@ -32,8 +32,16 @@ macro_rules! login {
 }
 
 const CASES: &[Case] = &[
-    Case { name: "a superuser logs in", sql: login!("superuser"), named: &["LOGIN: is a superuser", "alter role \"LOGIN\" nosuperuser;"] },
-    Case { name: "the login passes by policies", sql: login!("bypassrls"), named: &["LOGIN: has BYPASSRLS", "alter role \"LOGIN\" nobypassrls;"] },
+    Case {
+        name: "a superuser logs in",
+        sql: login!("superuser"),
+        named: &["LOGIN: is a superuser", "alter role \"LOGIN\" nosuperuser;"],
+    },
+    Case {
+        name: "the login passes by policies",
+        sql: login!("bypassrls"),
+        named: &["LOGIN: has BYPASSRLS", "alter role \"LOGIN\" nobypassrls;"],
+    },
     Case {
         name: "the login owns a table",
         sql: login!("", "alter table tenantry.tenants owner to LOGIN;"),
@@ -57,12 +65,18 @@ const CASES: &[Case] = &[
     Case {
         name: "row-level security is off",
         sql: "alter table tenantry.journal disable row level security",
-        named: &["tenantry.journal: has no row-level security", "alter table tenantry.journal enable row level security;"],
+        named: &[
+            "tenantry.journal: has no row-level security",
+            "alter table tenantry.journal enable row level security;",
+        ],
     },
     Case {
         name: "row-level security is not forced",
         sql: "alter table tenantry.tenants no force row level security",
-        named: &["tenantry.tenants: does not force row-level security", "alter table tenantry.tenants force row level security;"],
+        named: &[
+            "tenantry.tenants: does not force row-level security",
+            "alter table tenantry.tenants force row level security;",
+        ],
     },
     Case {
         name: "a policy lets more through",
@@ -115,7 +129,10 @@ const CASES: &[Case] = &[
     Case {
         name: "a view reads as its owner",
         sql: "set role tenantry_owner; create view tenantry.all_tenants as select slug from tenantry.tenants; reset role",
-        named: &["tenantry.all_tenants: reads as its owner", "alter view tenantry.all_tenants set (security_invoker = true);"],
+        named: &[
+            "tenantry.all_tenants: reads as its owner",
+            "alter view tenantry.all_tenants set (security_invoker = true);",
+        ],
     },
     Case {
         name: "a materialised view copies tenants",
@@ -125,10 +142,18 @@ const CASES: &[Case] = &[
     Case {
         name: "a new table was forgotten",
         sql: "set role tenantry_owner; create table tenantry.notes (tenant_id uuid, note text); reset role",
-        named: &["tenantry.notes: has no row-level security", "tenantry.notes: tenant_id may be null", "tenantry.notes: does not say what erasing"],
+        named: &[
+            "tenantry.notes: has no row-level security",
+            "tenantry.notes: tenant_id may be null",
+            "tenantry.notes: does not say what erasing",
+        ],
     },
     Case { name: "there is no schema", sql: "drop schema tenantry cascade", named: &["tenantry migrate"] },
-    Case { name: "the schema is an older one", sql: "comment on schema tenantry is 'schema=m20250101_000001_older'", named: &["tenantry migrate"] },
+    Case {
+        name: "the schema is an older one",
+        sql: "comment on schema tenantry is 'schema=m20250101_000001_older'",
+        named: &["tenantry migrate"],
+    },
 ];
 
 /// The error output of a server that was started on a database that is broken like this, and its login role.
@@ -150,14 +175,22 @@ async fn the_server_refuses_an_unsafe_database_and_names_the_remedy() {
     assert!(refusals.len() >= 12);
     let mut missing = Vec::new();
     for (case, said) in &refusals {
-        missing.extend(case.named.iter().filter(|named| !said.contains(**named)).map(|named| format!("{}: not named: {named}\n{said}", case.name)));
+        missing.extend(
+            case.named
+                .iter()
+                .filter(|named| !said.contains(**named))
+                .map(|named| format!("{}: not named: {named}\n{said}", case.name)),
+        );
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
 #[tokio::test]
 async fn a_server_does_not_start_without_its_database() {
-    let finished = Binary::as_login("postgres:///none?host=/nonexistent&user=nobody").set("SERVER__LISTEN", "127.0.0.1:0").run(&["serve"]).await;
+    let finished = Binary::as_login("postgres:///none?host=/nonexistent&user=nobody")
+        .set("SERVER__LISTEN", "127.0.0.1:0")
+        .run(&["serve"])
+        .await;
     let said = finished.failed();
     assert!(said.contains("database.url: no session can be opened"), "{said}");
 }

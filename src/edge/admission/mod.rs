@@ -16,7 +16,6 @@ mod introspection;
 mod refusal;
 mod scan;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 mod walk;
 

@@ -16,7 +16,6 @@ mod body;
 mod progress;
 mod seats;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 mod wire;
 

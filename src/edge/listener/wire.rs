@@ -123,7 +123,6 @@ impl Stall {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 

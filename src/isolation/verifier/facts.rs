@@ -52,7 +52,9 @@ impl Facts {
             .iter()
             .copied()
             .flatten()
-            .map(|Query(name, select)| format!("'{name}', (select coalesce(json_agg(fact), '[]') from ({select}) fact)"))
+            .map(|Query(name, select)| {
+                format!("'{name}', (select coalesce(json_agg(fact), '[]') from ({select}) fact)")
+            })
             .collect();
         let sql = format!("{COMMON} select json_build_object({})::text as facts", columns.join(", "));
         let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [login.into()]);

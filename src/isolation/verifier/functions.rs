@@ -21,7 +21,9 @@ const FUNCTIONS: Query = Query("functions.functions", "
 
 /// Functions anywhere, but PostgreSQL's own, that run as their owner and can be called by a role of the application (those in
 /// schema `tenantry` always), or that are LEAKPROOF by somebody's word.
-const SUSPECTS: Query = Query("functions.suspects", "
+const SUSPECTS: Query = Query(
+    "functions.suspects",
+    "
     select format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as object,
         p.prosecdef and (n.nspname = 'tenantry' or exists (
             select from principal r where r.rolname <> 'tenantry_owner'
@@ -32,7 +34,8 @@ const SUSPECTS: Query = Query("functions.suspects", "
         ) as leakproof
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where (p.prosecdef or p.proleakproof) and n.nspname not in ('pg_catalog', 'information_schema')
-    order by 1");
+    order by 1",
+);
 
 pub(super) const QUERIES: &[Query] = &[FUNCTIONS, SUSPECTS];
 
@@ -91,7 +94,11 @@ fn judge_suspect(suspect: &Suspect) -> Vec<Finding> {
     }
     if suspect.leakproof {
         let remedy = format!("alter routine {object} not leakproof;");
-        findings.push(rule::FUNCTION_LEAKPROOF.broken(object, "may run on rows before the policy has hidden them", remedy));
+        findings.push(rule::FUNCTION_LEAKPROOF.broken(
+            object,
+            "may run on rows before the policy has hidden them",
+            remedy,
+        ));
     }
     findings
 }

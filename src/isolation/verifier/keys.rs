@@ -1,11 +1,17 @@
 use serde::Deserialize;
 
-use super::{Finding, facts::{Facts, Query}, rule};
+use super::{
+    Finding,
+    facts::{Facts, Query},
+    rule,
+};
 use crate::error::Result;
 
 /// Unique and exclusion indexes of tenant tables without `tenant_id` among their keys. The comment may be on the index or
 /// on its constraint; an index of a partition that belongs to one of its parent is judged there.
-const UNIQUE: Query = Query("keys.unique", "
+const UNIQUE: Query = Query(
+    "keys.unique",
+    "
     select r.object as table, quote_ident(x.relname) as index, quote_ident(k.conname) as constraint
     from relation r
     join pg_index i on i.indrelid = r.oid
@@ -15,7 +21,8 @@ const UNIQUE: Query = Query("keys.unique", "
     and not exists (select from generate_series(0, i.indnkeyatts - 1) position where i.indkey[position] = r.tenant_id)
     and coalesce(obj_description(k.oid, 'pg_constraint'), '') not like 'global=_%'
     and coalesce(obj_description(x.oid, 'pg_class'), '') not like 'global=_%'
-    order by 1, 2");
+    order by 1, 2",
+);
 
 /// Foreign keys between tenant tables that do not pair `tenant_id` with `tenant_id`.
 const FOREIGN: Query = Query("keys.foreign", "
@@ -60,8 +67,13 @@ fn judge_unique(unique: &Unique) -> Finding {
         Some(constraint) => format!("comment on constraint {constraint} on {table} is 'global=why';"),
         None => format!("comment on index tenantry.{index} is 'global=why';"),
     };
-    let remedy = format!("{drop} -- and make it again with tenant_id; if one namespace for all tenants is meant: {meant}");
-    rule::UNIQUE_TENANT.broken(format!("{table} {index}"), "is unique over all tenants: a refused value tells that another has it", remedy)
+    let remedy =
+        format!("{drop} -- and make it again with tenant_id; if one namespace for all tenants is meant: {meant}");
+    rule::UNIQUE_TENANT.broken(
+        format!("{table} {index}"),
+        "is unique over all tenants: a refused value tells that another has it",
+        remedy,
+    )
 }
 
 fn judge_foreign(key: &ForeignKey) -> Finding {
@@ -69,5 +81,9 @@ fn judge_foreign(key: &ForeignKey) -> Finding {
     let remedy = format!(
         "alter table {table} drop constraint {name}; -- and alter table {table} add constraint {name} foreign key (tenant_id, …) references {target} (tenant_id, …);"
     );
-    rule::FOREIGN_KEY_TENANT.broken(format!("{table} {name}"), format!("accepts another tenant's row of {target}"), remedy)
+    rule::FOREIGN_KEY_TENANT.broken(
+        format!("{table} {name}"),
+        format!("accepts another tenant's row of {target}"),
+        remedy,
+    )
 }

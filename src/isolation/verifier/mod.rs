@@ -2,7 +2,8 @@
 //! thing and what to change. The server does not start while there is a [`Finding`].
 //!
 //! *Owns*: no table. *Rules*: the table in `rule.rs`, one sentence each. Each noun beside it says which facts it
-//! needs and judges them in plain functions; one statement reads them all. *Deliberately absent*: anything that reads a tenant's row or changes something.
+//! needs and judges them in plain functions; one statement reads them all. *Deliberately absent*: anything that reads a
+//! tenant's row or changes something.
 //!
 //! What is looked up is what the catalogue says now, not what a migration meant: an `alter table` by hand is found, too.
 //! What is not there counts as broken (roles, schema, guarding triggers), so that an empty database does not pass.
@@ -23,8 +24,8 @@ mod views;
 use sea_orm::ConnectionTrait;
 use serde::Serialize;
 
-pub use self::rule::{Rule, rules};
 use self::facts::Facts;
+pub use self::rule::{Rule, rules};
 use crate::{
     error::{Context as _, Result},
     platform::db::Tx,

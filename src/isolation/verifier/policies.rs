@@ -1,6 +1,10 @@
 use serde::Deserialize;
 
-use super::{Finding, OPERATOR, TENANT, facts::{Facts, Query}, rule};
+use super::{
+    Finding, OPERATOR, TENANT,
+    facts::{Facts, Query},
+    rule,
+};
 use crate::error::Result;
 
 /// As PostgreSQL 15 to 18 write it back with `search_path = pg_catalog`. A missing or empty setting is an error as uuid, and
@@ -17,7 +21,9 @@ const POLICIES: Query = Query("policies.policies", "
     order by r.object, p.polname");
 
 /// Roles that need a permissive policy and have none. A partition without grants is out of reach and needs none.
-const MISSING: Query = Query("policies.missing", "
+const MISSING: Query = Query(
+    "policies.missing",
+    "
     select r.object as table, p.rolname as role, r.tenant_id is not null as has_tenant_id
     from relation r join principal p on p.rolname in ('tenantry_tenant', 'tenantry_operator')
     where r.relkind in ('r', 'p') and not r.migrations
@@ -27,7 +33,8 @@ const MISSING: Query = Query("policies.missing", "
         or exists (select from pg_attribute a, aclexplode(a.attacl) g where a.attrelid = r.oid and g.grantee = p.oid)
     )
     and not exists (select from pg_policy q where q.polrelid = r.oid and q.polpermissive and p.oid = any (q.polroles))
-    order by 1, 2");
+    order by 1, 2",
+);
 
 pub(super) const QUERIES: &[Query] = &[POLICIES, MISSING];
 
@@ -60,7 +67,9 @@ pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
 fn judge_missing(missing: &Missing) -> Finding {
     let Missing { table, role, has_tenant_id } = missing;
     let remedy = match (role == TENANT, has_tenant_id) {
-        (true, true) => format!("create policy tenant_isolation on {table} to {role} using {EQUALITY} with check {EQUALITY};"),
+        (true, true) => {
+            format!("create policy tenant_isolation on {table} to {role} using {EQUALITY} with check {EQUALITY};")
+        }
         (true, false) => format!("create policy tenant_isolation on {table} for select to {role} using (true);"),
         (false, _) => format!("create policy operator_access on {table} to {role} using (true) with check (true);"),
     };
@@ -73,14 +82,22 @@ fn judge(policy: &Policy) -> Vec<Finding> {
     let object = format!("{table} {name}");
     let strangers = policy.roles.iter().filter(|role| ![TENANT, OPERATOR].contains(&role.as_str()));
     let mut findings: Vec<_> = strangers
-        .map(|role| rule::POLICY_ROLES.broken(&object, format!("is a policy for {role}"), format!("drop policy {name} on {table};")))
+        .map(|role| {
+            rule::POLICY_ROLES.broken(
+                &object,
+                format!("is a policy for {role}"),
+                format!("drop policy {name} on {table};"),
+            )
+        })
         .collect();
     let is_for = |role: &str| policy.permissive && policy.roles.iter().any(|name| name == role);
     if is_for(TENANT) && !approved_for_tenant(policy) {
         let remedy = if policy.has_tenant_id {
             format!("alter policy {name} on {table} using {EQUALITY} with check {EQUALITY};")
         } else {
-            format!("drop policy {name} on {table}; create policy {name} on {table} for select to {TENANT} using (true);")
+            format!(
+                "drop policy {name} on {table}; create policy {name} on {table} for select to {TENANT} using (true);"
+            )
         };
         findings.push(rule::POLICY_TENANT.broken(&object, shown(policy), remedy));
     }
@@ -104,7 +121,8 @@ fn approved_for_operator(expression: Option<&str>) -> bool {
         let id = expression.strip_prefix("(tenant_id = '")?.strip_suffix("'::uuid)")?;
         uuid::Uuid::try_parse(id).ok()
     };
-    expression.is_some_and(|expression| expression == "true" || expression == EQUALITY || constant(expression).is_some())
+    expression
+        .is_some_and(|expression| expression == "true" || expression == EQUALITY || constant(expression).is_some())
 }
 
 /// The expressions that the command of the policy uses. A left-out WITH CHECK would mean the same as USING; it is demanded
@@ -118,7 +136,8 @@ fn expressions(policy: &Policy) -> Vec<&Option<String>> {
 }
 
 fn shown(policy: &Policy) -> String {
-    let [using, check] = [&policy.using_expression, &policy.check_expression].map(|expression| expression.as_deref().unwrap_or("nothing"));
+    let [using, check] = [&policy.using_expression, &policy.check_expression]
+        .map(|expression| expression.as_deref().unwrap_or("nothing"));
     format!("lets through by `{using}` and checks `{check}`")
 }
 
@@ -131,7 +150,12 @@ mod tests {
         assert!(approved_for_operator(Some("true")));
         assert!(approved_for_operator(Some(EQUALITY)));
         assert!(approved_for_operator(Some("(tenant_id = '00000000-0000-0000-0000-000000000000'::uuid)")));
-        for refused in [None, Some("(tenant_id = '' OR true)"), Some("(tenant_id = '0'::uuid OR (tenant_id = '1'::uuid)"), Some("(true OR true)")] {
+        for refused in [
+            None,
+            Some("(tenant_id = '' OR true)"),
+            Some("(tenant_id = '0'::uuid OR (tenant_id = '1'::uuid)"),
+            Some("(true OR true)"),
+        ] {
             assert!(!approved_for_operator(refused), "{refused:?}");
         }
     }

@@ -7,14 +7,19 @@ use super::{
 };
 use crate::error::Result;
 
-const ROLES: Query = Query("roles.roles", "
+const ROLES: Query = Query(
+    "roles.roles",
+    "
     select rolname as name, is_login, rolcanlogin as logs_in, rolsuper as superuser, rolbypassrls as bypassrls,
         concat_ws(', ', case when rolcreaterole then 'CREATEROLE' end, case when rolcreatedb then 'CREATEDB' end,
             case when rolreplication then 'REPLICATION' end) as attributes
-    from principal");
+    from principal",
+);
 
 /// Up: whose rights the roles have, or can take. PostgreSQL 16 keeps `inherit` and `set` per membership, 15 per role.
-const MEMBERSHIPS: Query = Query("roles.memberships", "
+const MEMBERSHIPS: Query = Query(
+    "roles.memberships",
+    "
     select up.name, bool_or(up.is_login) as is_login, g.rolname as of, bool_or(up.direct) as direct,
         bool_or(up.inherits) as inherits, bool_or(up.settable) as settable, bool_or(up.admin) as admin,
         current_setting('server_version_num')::int >= 160000 as per_membership
@@ -29,11 +34,14 @@ const MEMBERSHIPS: Query = Query("roles.memberships", "
             from up join pg_auth_members m on m.member = up.roleid
         ) select * from up
     ) up join pg_roles g on g.oid = up.roleid
-    group by up.name, g.rolname order by up.name, g.rolname");
+    group by up.name, g.rolname order by up.name, g.rolname",
+);
 
 /// Down: who can become one of the roles. Allowed are superusers, who may anyway; roles with CREATEROLE, who made them; and
 /// other login roles of Tenantry, because roles belong to the whole cluster and another database may have its own.
-const MEMBERS: Query = Query("roles.members", "
+const MEMBERS: Query = Query(
+    "roles.members",
+    "
     select r.rolname as member, string_agg(distinct quote_ident(down.root), ', ') as of
     from (
         with recursive down as (
@@ -48,7 +56,8 @@ const MEMBERS: Query = Query("roles.members", "
             select count(distinct g.rolname) from pg_auth_members m join pg_roles g on g.oid = m.roleid
             where m.member = r.oid and g.rolname in ('tenantry_tenant', 'tenantry_operator')
             and not coalesce((to_jsonb(m) ->> 'inherit_option')::bool, r.rolinherit)))
-    group by r.rolname");
+    group by r.rolname",
+);
 
 /// What the roles own here, and what was granted to them where it should not be. `pg_shdepend` has an index by role.
 const HOLDINGS: Query = Query("roles.holdings", "
@@ -118,7 +127,8 @@ pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
 }
 
 fn judge_presence(roles: &[Role], login: &str) -> Vec<Finding> {
-    let missing = [login, OWNER, TENANT, OPERATOR].into_iter().filter(|name| !roles.iter().any(|role| role.name == *name));
+    let missing =
+        [login, OWNER, TENANT, OPERATOR].into_iter().filter(|name| !roles.iter().any(|role| role.name == *name));
     missing.map(|name| rule::ROLE_MISSING.broken(name, "there is no such role", "tenantry migrate")).collect()
 }
 
@@ -126,14 +136,26 @@ fn judge_attributes(role: &Role) -> Vec<Finding> {
     let name = identifier(&role.name);
     let mut findings = Vec::new();
     if role.superuser {
-        findings.push(rule::ROLE_SUPERUSER.broken(&role.name, "is a superuser", format!("alter role {name} nosuperuser;")));
+        findings.push(rule::ROLE_SUPERUSER.broken(
+            &role.name,
+            "is a superuser",
+            format!("alter role {name} nosuperuser;"),
+        ));
     }
     if role.bypassrls {
-        findings.push(rule::ROLE_BYPASSRLS.broken(&role.name, "has BYPASSRLS", format!("alter role {name} nobypassrls;")));
+        findings.push(rule::ROLE_BYPASSRLS.broken(
+            &role.name,
+            "has BYPASSRLS",
+            format!("alter role {name} nobypassrls;"),
+        ));
     }
     if !role.attributes.is_empty() {
         let problem = format!("has {}", role.attributes);
-        findings.push(rule::ROLE_ATTRIBUTES.broken(&role.name, problem, format!("alter role {name} nocreaterole nocreatedb noreplication;")));
+        findings.push(rule::ROLE_ATTRIBUTES.broken(
+            &role.name,
+            problem,
+            format!("alter role {name} nocreaterole nocreatedb noreplication;"),
+        ));
     }
     if role.logs_in && !role.is_login {
         findings.push(rule::ROLE_LOGIN.broken(&role.name, "can log in", format!("alter role {name} nologin;")));
@@ -144,9 +166,12 @@ fn judge_attributes(role: &Role) -> Vec<Finding> {
 fn judge_login(memberships: &[Membership], login: &str) -> Vec<Finding> {
     let name = identifier(login);
     let of_login = || memberships.iter().filter(|membership| membership.is_login);
-    let missing = [TENANT, OPERATOR].into_iter().filter(|role| !of_login().any(|m| m.of == **role && m.direct && m.settable));
+    let missing =
+        [TENANT, OPERATOR].into_iter().filter(|role| !of_login().any(|m| m.of == **role && m.direct && m.settable));
     let mut findings: Vec<_> = missing
-        .map(|role| rule::LOGIN_MEMBERSHIPS.broken(login, format!("cannot become {role}"), format!("grant {role} to {name};")))
+        .map(|role| {
+            rule::LOGIN_MEMBERSHIPS.broken(login, format!("cannot become {role}"), format!("grant {role} to {name};"))
+        })
         .collect();
     for membership in of_login() {
         let of = identifier(&membership.of);
@@ -156,7 +181,11 @@ fn judge_login(memberships: &[Membership], login: &str) -> Vec<Finding> {
             findings.push(rule::LOGIN_MEMBERSHIPS.broken(login, format!("{how} {}", membership.of), remedy));
         } else if membership.admin {
             let problem = format!("may grant {} to others", membership.of);
-            findings.push(rule::LOGIN_MEMBERSHIPS.broken(login, problem, format!("revoke admin option for {of} from {name};")));
+            findings.push(rule::LOGIN_MEMBERSHIPS.broken(
+                login,
+                problem,
+                format!("revoke admin option for {of} from {name};"),
+            ));
         }
         if membership.inherits {
             let problem = format!("has the rights of {} without a session", membership.of);
@@ -186,5 +215,9 @@ fn judge_holding(holding: &Holding) -> Finding {
     if *owned {
         return rule::ROLE_OWNS.broken(role, format!("owns {object}"), format!("reassign owned by {name} to {OWNER};"));
     }
-    rule::ROLE_GRANTS.broken(role, format!("has grants of its own on {object}"), format!("revoke all on {object} from {name};"))
+    rule::ROLE_GRANTS.broken(
+        role,
+        format!("has grants of its own on {object}"),
+        format!("revoke all on {object} from {name};"),
+    )
 }

@@ -7,12 +7,18 @@ use super::{
 };
 use crate::error::Result;
 
-const OWNERS: Query = Query("schemas.owners", "select r.rolname as owner from pg_namespace n join pg_roles r on r.oid = n.nspowner where n.nspname = 'tenantry'");
+const OWNERS: Query = Query(
+    "schemas.owners",
+    "select r.rolname as owner from pg_namespace n join pg_roles r on r.oid = n.nspowner where n.nspname = 'tenantry'",
+);
 
-const GRANTS: Query = Query("schemas.grants", "
+const GRANTS: Query = Query(
+    "schemas.grants",
+    "
     select coalesce(r.rolname, 'PUBLIC') as grantee, g.privilege_type as privilege, g.is_grantable as grantable
     from pg_namespace n cross join aclexplode(n.nspacl) g left join pg_roles r on r.oid = g.grantee
-    where n.nspname = 'tenantry' and g.grantee <> n.nspowner and r.rolname is distinct from 'tenantry_owner'");
+    where n.nspname = 'tenantry' and g.grantee <> n.nspowner and r.rolname is distinct from 'tenantry_owner'",
+);
 
 /// Schemas other than `tenantry` in which PUBLIC or a role of the application may create. What such a role owns, or gets by
 /// owning the database, is found as ownership.
@@ -21,7 +27,7 @@ const CREATORS: Query = Query("schemas.creators", "
     from pg_namespace n
     cross join aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) g
     left join principal p on p.oid = g.grantee
-    where n.nspname <> 'tenantry' and g.privilege_type = 'CREATE' and (g.grantee = 0 or p.rolname <> 'tenantry_owner')");
+    where n.nspname <> 'tenantry' and g.privilege_type = 'CREATE' and g.grantee <> n.nspowner and (g.grantee = 0 or p.rolname <> 'tenantry_owner')");
 
 /// Default privileges that reach objects of the owner or of schema `tenantry`, beyond what PostgreSQL gives anyway.
 const DEFAULTS: Query = Query("schemas.defaults", "
@@ -58,7 +64,7 @@ struct Creator {
 }
 
 #[derive(Deserialize)]
-struct Default {
+struct DefaultPrivilege {
     role: String,
     grantee: String,
     privilege: String,
@@ -70,7 +76,7 @@ pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
     let mut findings = judge_owner(facts.rows(&OWNERS)?.first());
     findings.extend(facts.rows::<Grant>(&GRANTS)?.iter().filter_map(judge_grant));
     findings.extend(facts.rows::<Creator>(&CREATORS)?.iter().map(judge_creator));
-    findings.extend(facts.rows::<Default>(&DEFAULTS)?.iter().map(judge_default));
+    findings.extend(facts.rows::<DefaultPrivilege>(&DEFAULTS)?.iter().map(judge_default));
     Ok(findings)
 }
 
@@ -78,7 +84,11 @@ fn judge_owner(schema: Option<&Owned>) -> Vec<Finding> {
     match schema {
         None => vec![rule::SCHEMA_OWNER.broken("tenantry", "there is no such schema", "tenantry migrate")],
         Some(Owned { owner }) if owner != OWNER => {
-            vec![rule::SCHEMA_OWNER.broken("tenantry", format!("belongs to {owner}"), format!("alter schema tenantry owner to {OWNER};"))]
+            vec![rule::SCHEMA_OWNER.broken(
+                "tenantry",
+                format!("belongs to {owner}"),
+                format!("alter schema tenantry owner to {OWNER};"),
+            )]
         }
         Some(_) => Vec::new(),
     }
@@ -88,21 +98,33 @@ fn judge_grant(grant: &Grant) -> Option<Finding> {
     let Grant { grantee, privilege, grantable } = grant;
     let intended = [TENANT, OPERATOR].contains(&grantee.as_str()) && privilege == "USAGE" && !grantable;
     let option = if *grantable { " with grant option" } else { "" };
-    let remedy = format!("revoke all on schema tenantry from {}; grant usage on schema tenantry to {TENANT}, {OPERATOR};", grantee_name(grantee));
-    (!intended).then(|| rule::SCHEMA_GRANTS.broken("tenantry", format!("{grantee} has {privilege}{option} on the schema"), remedy))
+    let remedy = format!(
+        "revoke all on schema tenantry from {}; grant usage on schema tenantry to {TENANT}, {OPERATOR};",
+        grantee_name(grantee)
+    );
+    (!intended).then(|| {
+        rule::SCHEMA_GRANTS.broken("tenantry", format!("{grantee} has {privilege}{option} on the schema"), remedy)
+    })
 }
 
 fn judge_creator(creator: &Creator) -> Finding {
     let Creator { schema, grantee } = creator;
-    rule::SCHEMA_CREATE.broken(schema, format!("{grantee} may create objects in it"), format!("revoke create on schema {schema} from {grantee};"))
+    rule::SCHEMA_CREATE.broken(
+        schema,
+        format!("{grantee} may create objects in it"),
+        format!("revoke create on schema {schema} from {grantee};"),
+    )
 }
 
-fn judge_default(default: &Default) -> Finding {
-    let Default { role, grantee, privilege, objects, place } = default;
+fn judge_default(default: &DefaultPrivilege) -> Finding {
+    let DefaultPrivilege { role, grantee, privilege, objects, place } = default;
     rule::DEFAULT_PRIVILEGES.broken(
         role,
         format!("{grantee} gets {privilege} on all future {objects}{place}"),
-        format!("alter default privileges for role {role}{place} revoke {privilege} on {objects} from {};", grantee_name(grantee)),
+        format!(
+            "alter default privileges for role {role}{place} revoke {privilege} on {objects} from {};",
+            grantee_name(grantee)
+        ),
     )
 }
 

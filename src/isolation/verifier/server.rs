@@ -1,6 +1,10 @@
 use serde::Deserialize;
 
-use super::{Finding, facts::{Facts, Query}, rule};
+use super::{
+    Finding,
+    facts::{Facts, Query},
+    rule,
+};
 use crate::error::Result;
 
 const OLDEST: i32 = 150_000;
@@ -28,15 +32,18 @@ const CREATORS: Query = Query("server.creators", "
     from principal p
     where p.rolname <> 'tenantry_owner' and not p.rolsuper and has_database_privilege(p.oid, current_database(), 'CREATE')");
 
-const EVENT_TRIGGERS: Query = Query("server.event_triggers", "
+const EVENT_TRIGGERS: Query = Query(
+    "server.event_triggers",
+    "
     select quote_ident(e.evtname) as name, r.rolname as owner
-    from pg_event_trigger e join pg_roles r on r.oid = e.evtowner where not r.rolsuper");
+    from pg_event_trigger e join pg_roles r on r.oid = e.evtowner where not r.rolsuper",
+);
 
 /// Grants to PUBLIC on PostgreSQL's own relations and functions that were not there when the cluster was made, and on
 /// settings that only superusers change.
 const CATALOGUE: Query = Query("server.catalogue", "
     select pg_describe_object(i.classoid, i.objoid, 0) as object, g.privilege_type as privilege,
-        case when c.oid is not null then format('TABLE pg_catalog.%I', c.relname) else 'FUNCTION ' || p.oid::regprocedure::text end as target
+        case when c.oid is not null then format('table pg_catalog.%I', c.relname) else 'function ' || p.oid::regprocedure::text end as target
     from pg_init_privs i
     left join pg_class c on i.classoid = 'pg_class'::regclass and c.oid = i.objoid
     left join pg_proc p on i.classoid = 'pg_proc'::regclass and p.oid = i.objoid
@@ -44,7 +51,7 @@ const CATALOGUE: Query = Query("server.catalogue", "
     where i.privtype = 'i' and i.objsubid = 0 and g.grantee = 0
     and not exists (select from aclexplode(i.initprivs) was where was.grantee = 0 and was.privilege_type = g.privilege_type)
     union all
-    select 'setting ' || s.parname, g.privilege_type, 'PARAMETER ' || s.parname
+    select 'setting ' || s.parname, g.privilege_type, 'parameter ' || s.parname
     from pg_parameter_acl s cross join aclexplode(s.paracl) g where g.grantee = 0");
 
 pub(super) const QUERIES: &[Query] = &[SERVER, PRESETS, CREATORS, EVENT_TRIGGERS, CATALOGUE];
@@ -104,7 +111,11 @@ fn judge_server(server: &Server) -> Vec<Finding> {
         ));
     }
     if server.row_security != "on" {
-        findings.push(rule::SESSION_SETTINGS.broken("row_security", format!("it is {}", server.row_security), "set row_security = on"));
+        findings.push(rule::SESSION_SETTINGS.broken(
+            "row_security",
+            format!("it is {}", server.row_security),
+            "set row_security = on",
+        ));
     }
     if server.replication_role != "origin" {
         findings.push(rule::SESSION_SETTINGS.broken(
@@ -148,16 +159,17 @@ fn judge_creator(creator: &Creator) -> Finding {
 
 fn judge_event_trigger(trigger: &EventTrigger) -> Finding {
     let EventTrigger { name, owner } = trigger;
-    rule::EVENT_TRIGGER.broken(name, format!("belongs to {owner}, which is no superuser"), format!("drop event trigger {name};"))
+    rule::EVENT_TRIGGER.broken(
+        name,
+        format!("belongs to {owner}, which is no superuser"),
+        format!("drop event trigger {name};"),
+    )
 }
 
 fn judge_public_grant(grant: &PublicGrant) -> Finding {
     let PublicGrant { object, privilege, target } = grant;
-    rule::CATALOGUE_PUBLIC.broken(
-        object,
-        format!("everybody has {privilege} on it"),
-        format!("revoke {} on {} from public;", privilege.to_lowercase(), target.replacen("TABLE", "table", 1).replacen("FUNCTION", "function", 1)),
-    )
+    let remedy = format!("revoke {} on {target} from public;", privilege.to_lowercase());
+    rule::CATALOGUE_PUBLIC.broken(object, format!("everybody has {privilege} on it"), remedy)
 }
 
 #[cfg(test)]
@@ -166,7 +178,8 @@ mod tests {
 
     #[test]
     fn an_old_server_is_refused() {
-        let server = |version| Server { version, row_security: "on".into(), replication_role: "origin".into(), tenant: None };
+        let server =
+            |version| Server { version, row_security: "on".into(), replication_role: "origin".into(), tenant: None };
         assert_eq!(judge_server(&server(140_015))[0].rule, "server-version");
         assert_eq!(judge_server(&server(150_000)), []);
     }

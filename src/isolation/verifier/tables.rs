@@ -1,6 +1,10 @@
 use serde::Deserialize;
 
-use super::{Finding, OWNER, facts::{Facts, Query}, rule};
+use super::{
+    Finding, OWNER,
+    facts::{Facts, Query},
+    rule,
+};
 use crate::error::Result;
 
 const ERASURES: [&str; 5] = ["none", "delete", "keep", "tombstone", "anonymise"];
@@ -22,13 +26,16 @@ const RELATIONS: Query = Query("tables.relations", "
     left join pg_attribute t on t.attrelid = r.oid and t.attnum = r.tenant_id
     order by r.object");
 
-const CHILDREN: Query = Query("tables.children", "
+const CHILDREN: Query = Query(
+    "tables.children",
+    "
     select format('%I.%I', n.nspname, c.relname) as child, r.object as parent
     from relation r
     join pg_inherits h on h.inhparent = r.oid
     join pg_class c on c.oid = h.inhrelid
     join pg_namespace n on n.oid = c.relnamespace
-    where n.nspname <> 'tenantry'");
+    where n.nspname <> 'tenantry'",
+);
 
 pub(super) const QUERIES: &[Query] = &[RELATIONS, CHILDREN];
 
@@ -78,11 +85,19 @@ fn judge_row_security(table: &Relation) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !table.enabled {
         let remedy = format!("alter table {object} enable row level security;");
-        findings.push(rule::RLS_ENABLED.broken(object, "has no row-level security: whoever has a grant sees all tenants", remedy));
+        findings.push(rule::RLS_ENABLED.broken(
+            object,
+            "has no row-level security: whoever has a grant sees all tenants",
+            remedy,
+        ));
     }
     if !table.forced {
         let remedy = format!("alter table {object} force row level security;");
-        findings.push(rule::RLS_FORCED.broken(object, "does not force row-level security: its owner passes by the policies", remedy));
+        findings.push(rule::RLS_FORCED.broken(
+            object,
+            "does not force row-level security: its owner passes by the policies",
+            remedy,
+        ));
     }
     findings
 }
@@ -101,7 +116,11 @@ fn judge_tenant_id(table: &Relation) -> Vec<Finding> {
     }
     if !table.tenant_id_indexed {
         let remedy = format!("create index on {object} (tenant_id); -- or reindex one that is invalid");
-        findings.push(rule::TENANT_ID_INDEX.broken(object, "no valid index over all rows begins with tenant_id", remedy));
+        findings.push(rule::TENANT_ID_INDEX.broken(
+            object,
+            "no valid index over all rows begins with tenant_id",
+            remedy,
+        ));
     }
     findings
 }
@@ -117,14 +136,20 @@ fn judge_erasure(table: &Relation) -> Option<Finding> {
     };
     let remedy = match table.tenant_id_type {
         Some(_) => format!("comment on table {object} is 'erasure=delete'; -- or keep, tombstone, anonymise"),
-        None => format!("comment on table {object} is 'erasure=none'; -- if no tenant is in it; else give it a tenant_id"),
+        None => {
+            format!("comment on table {object} is 'erasure=none'; -- if no tenant is in it; else give it a tenant_id")
+        }
     };
     Some(rule::ERASURE_DECLARED.broken(object, problem, remedy))
 }
 
 fn judge_foreign(table: &Relation) -> Finding {
     let object = &table.object;
-    rule::FOREIGN_TABLE.broken(object, "is a foreign table, which has no row-level security", format!("drop foreign table {object};"))
+    rule::FOREIGN_TABLE.broken(
+        object,
+        "is a foreign table, which has no row-level security",
+        format!("drop foreign table {object};"),
+    )
 }
 
 fn judge_child(child: &Child) -> Finding {

@@ -1,6 +1,10 @@
 use serde::Deserialize;
 
-use super::{Finding, facts::{Facts, Query}, rule};
+use super::{
+    Finding,
+    facts::{Facts, Query},
+    rule,
+};
 use crate::error::Result;
 
 /// What must stand guard: on the table and on its partitions, which statement triggers do not come to by themselves. The
@@ -25,20 +29,34 @@ const GUARDS: Query = Query("triggers.guards", "
         and t.tgenabled in ('O', 'A') and t.tgqual is null and t.tgattr = ''::int2vector)
     order by 1, 3");
 
-const STRANGERS: Query = Query("triggers.strangers", "
+/// A PL/pgSQL trigger function without RETURN always fails, so whoever fires it changes nothing.
+const YIELDING: Query = Query(
+    "triggers.yielding",
+    "
+    select f.object from function f join pg_language l on l.oid = f.prolang
+    where f.proname = 'refuse_change' and (l.lanname <> 'plpgsql' or f.prosrc ~* '\\mreturn\\M')",
+);
+
+const STRANGERS: Query = Query(
+    "triggers.strangers",
+    "
     select r.object as table, quote_ident(t.tgname) as trigger, p.oid::regprocedure::text as function
     from relation r
     join pg_trigger t on t.tgrelid = r.oid and not t.tgisinternal
     join pg_proc p on p.oid = t.tgfoid
     join pg_namespace n on n.oid = p.pronamespace
-    where n.nspname not in ('tenantry', 'pg_catalog')");
+    where n.nspname not in ('tenantry', 'pg_catalog')",
+);
 
-const RULES: Query = Query("triggers.rules", "
+const RULES: Query = Query(
+    "triggers.rules",
+    "
     select r.object as table, quote_ident(w.rulename) as name
     from relation r join pg_rewrite w on w.ev_class = r.oid
-    where not (r.relkind in ('v', 'm') and w.rulename = '_RETURN')");
+    where not (r.relkind in ('v', 'm') and w.rulename = '_RETURN')",
+);
 
-pub(super) const QUERIES: &[Query] = &[GUARDS, STRANGERS, RULES];
+pub(super) const QUERIES: &[Query] = &[GUARDS, YIELDING, STRANGERS, RULES];
 
 #[derive(Deserialize)]
 struct Guard {
@@ -47,6 +65,11 @@ struct Guard {
     events: String,
     /// A trigger that would do if it were enabled.
     disabled: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Yielding {
+    object: String,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +87,7 @@ struct RewriteRule {
 
 pub(super) fn check(facts: &Facts) -> Result<Vec<Finding>> {
     let mut findings: Vec<_> = facts.rows::<Guard>(&GUARDS)?.iter().map(judge_guard).collect();
+    findings.extend(facts.rows::<Yielding>(&YIELDING)?.iter().map(judge_yielding));
     findings.extend(facts.rows::<Stranger>(&STRANGERS)?.iter().map(judge_stranger));
     findings.extend(facts.rows::<RewriteRule>(&RULES)?.iter().map(judge_rewrite_rule));
     Ok(findings)
@@ -81,10 +105,23 @@ fn judge_guard(guard: &Guard) -> Finding {
     rule::TRIGGER_GUARD.broken(table, format!("nothing calls {function} before {events}"), remedy)
 }
 
+fn judge_yielding(function: &Yielding) -> Finding {
+    let object = &function.object;
+    let remedy = format!(
+        "create or replace function {object} returns trigger language plpgsql set search_path = tenantry, pg_temp as $$ begin \
+         raise exception '% is append-only', tg_table_name using errcode = 'TY002'; end $$;"
+    );
+    rule::TRIGGER_GUARD.broken(object, "may return, and let a change to the journal pass", remedy)
+}
+
 fn judge_stranger(stranger: &Stranger) -> Finding {
     let Stranger { table, trigger, function } = stranger;
     let remedy = format!("drop trigger {trigger} on {table};");
-    rule::TRIGGER_FUNCTION.broken(format!("{table} {trigger}"), format!("runs {function} on each change, with the session's rights"), remedy)
+    rule::TRIGGER_FUNCTION.broken(
+        format!("{table} {trigger}"),
+        format!("runs {function} on each change, with the session's rights"),
+        remedy,
+    )
 }
 
 fn judge_rewrite_rule(rewrite: &RewriteRule) -> Finding {

@@ -1,13 +1,19 @@
 use serde::Deserialize;
 
-use super::{Finding, facts::{Facts, Query}, rule};
+use super::{
+    Finding,
+    facts::{Facts, Query},
+    rule,
+};
 use crate::error::Result;
 
 /// Views in schema `tenantry`, and those anywhere that read one of its relations, be it through another view: the outermost
 /// decides with whose rights all of them read.
 const VIEWS: Query = Query("views.views", "
     select format('%I.%I', n.nspname, v.relname) as view, v.relkind = 'm' as materialised,
-        coalesce((select lower(option_value) in ('true', 'on', 'yes', '1') from pg_options_to_table(v.reloptions) where option_name = 'security_invoker'), false) as invoker
+        coalesce((
+            select option_value::bool from pg_options_to_table(v.reloptions) where option_name = 'security_invoker'
+        ), false) as invoker
     from (
         with recursive reader as (
             select oid from relation

@@ -9,15 +9,23 @@ impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         let kind = match cause(&error) {
             Some(SqlxError::Database(database)) => kind_of(database.code().as_deref().unwrap_or_default()),
-            Some(SqlxError::Io(_) | SqlxError::Tls(_) | SqlxError::PoolTimedOut | SqlxError::PoolClosed | SqlxError::WorkerCrashed) => {
-                Kind::Unavailable
-            }
+            Some(
+                SqlxError::Io(_)
+                | SqlxError::Tls(_)
+                | SqlxError::PoolTimedOut
+                | SqlxError::PoolClosed
+                | SqlxError::WorkerCrashed,
+            ) => Kind::Unavailable,
             _ => Kind::Internal,
         };
         match kind {
             Kind::Unavailable => Self::unavailable(error),
-            Kind::InvalidInput => Self::new(kind, "a text holds a character that cannot be kept, such as NUL").because(error),
-            Kind::Conflict => Self::conflict("another change came first; read the object again and repeat").because(error),
+            Kind::InvalidInput => {
+                Self::new(kind, "a text holds a character that cannot be kept, such as NUL").because(error)
+            }
+            Kind::Conflict => {
+                Self::conflict("another change came first; read the object again and repeat").because(error)
+            }
             _ => Self::internal(error),
         }
     }
@@ -50,9 +58,9 @@ pub(super) fn sqlx_failed(error: SqlxError) -> DbErr {
 
 fn cause(error: &DbErr) -> Option<&SqlxError> {
     match error {
-        DbErr::Conn(RuntimeErr::SqlxError(error)) | DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
-            Some(error)
-        }
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
         _ => None,
     }
 }

@@ -62,7 +62,10 @@ impl Listener {
     }
 
     async fn connect(&self) -> Result<PgListener> {
-        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(2)).connect_lazy_with(connect_options(&self.url)?);
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(2))
+            .connect_lazy_with(connect_options(&self.url)?);
         let mut listener = PgListener::connect_with(&pool).await.map_err(failure::sqlx_failed)?;
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await.map_err(failure::sqlx_failed)?;

@@ -24,7 +24,8 @@ pub async fn migrate(owner_url: &Secret, login: &str, password: Option<&Secret>)
 /// Whether the database has the schema of this binary, asked by the login role: the owner leaves the name of the last
 /// migration as the schema's comment.
 pub async fn is_current(tx: &Tx) -> Result<bool> {
-    let sql = "select obj_description(oid, 'pg_namespace') as mark from pg_catalog.pg_namespace where nspname = 'tenantry'";
+    let sql =
+        "select obj_description(oid, 'pg_namespace') as mark from pg_catalog.pg_namespace where nspname = 'tenantry'";
     let Some(row) = tx.row(sql, []).await? else { return Ok(false) };
     let found: Option<String> = row.try_get("", "mark")?;
     Ok(found.as_deref() == Some(mark().as_str()))
@@ -44,23 +45,32 @@ async fn connect(owner_url: &Secret) -> Result<DatabaseConnection> {
 async fn set_up(db: &DatabaseConnection, login: &str, password: Option<&Secret>) -> Result<()> {
     db.execute_unprepared(BOOTSTRAP).await.context("create roles and schema")?;
     let exists = db
-        .query_one_raw(Statement::from_sql_and_values(db.get_database_backend(), "SELECT 1 FROM pg_roles WHERE rolname = $1", [login.into()]))
+        .query_one_raw(Statement::from_sql_and_values(
+            db.get_database_backend(),
+            "SELECT 1 FROM pg_roles WHERE rolname = $1",
+            [login.into()],
+        ))
         .await
         .context("look for the login role")?
         .is_some();
     let login = quoted_identifier(login);
     if !exists {
-        let password = password.map(|password| format!(" PASSWORD {}", quoted_literal(password.expose()))).unwrap_or_default();
+        let password =
+            password.map(|password| format!(" PASSWORD {}", quoted_literal(password.expose()))).unwrap_or_default();
         db.execute_unprepared(&format!(
             "CREATE ROLE {login} LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION{password}"
         ))
         .await
         .context("create the login role")?;
     }
-    db.execute_unprepared(&format!("GRANT tenantry_tenant, tenantry_operator TO {login}")).await.context("let the login role in")?;
+    db.execute_unprepared(&format!("GRANT tenantry_tenant, tenantry_operator TO {login}"))
+        .await
+        .context("let the login role in")?;
     become_owner(db).await?;
     Migrator::up(db, None).await.context("apply migrations")?;
-    db.execute_unprepared(&format!("COMMENT ON SCHEMA tenantry IS {}", quoted_literal(&mark()))).await.context("mark the schema")?;
+    db.execute_unprepared(&format!("COMMENT ON SCHEMA tenantry IS {}", quoted_literal(&mark())))
+        .await
+        .context("mark the schema")?;
     Ok(())
 }
 

@@ -95,7 +95,9 @@ impl Db {
                 format!("BEGIN; SET LOCAL ROLE tenantry_operator; SET LOCAL search_path = pg_catalog; {limits}")
             }
             Session::OperatorReadOnly => {
-                format!("BEGIN READ ONLY; SET LOCAL ROLE tenantry_operator; SET LOCAL search_path = pg_catalog; {limits}")
+                format!(
+                    "BEGIN READ ONLY; SET LOCAL ROLE tenantry_operator; SET LOCAL search_path = pg_catalog; {limits}"
+                )
             }
         }
     }
@@ -111,7 +113,8 @@ impl Db {
 }
 
 fn connect_options(url: &Secret) -> Result<PgConnectOptions> {
-    let options = PgConnectOptions::from_str(url.expose())
-        .map_err(|error| Error::invalid("database.url", "is no PostgreSQL address such as postgres://user@host/database").because(error))?;
+    let options = PgConnectOptions::from_str(url.expose()).map_err(|error| {
+        Error::invalid("database.url", "is no PostgreSQL address such as postgres://user@host/database").because(error)
+    })?;
     Ok(sqlx::ConnectOptions::disable_statement_logging(options.application_name("tenantry")))
 }

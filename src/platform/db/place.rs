@@ -58,8 +58,10 @@ impl Place {
     fn external(config: &Config) -> Result<Self> {
         let database = &config.database;
         let or_url = |other: &Secret| if other.is_empty() { database.url.clone() } else { other.clone() };
-        let options = PgConnectOptions::from_str(database.url.expose())
-            .map_err(|error| Error::invalid("database.url", "is no PostgreSQL address such as postgres://user@host/database").because(error))?;
+        let options = PgConnectOptions::from_str(database.url.expose()).map_err(|error| {
+            Error::invalid("database.url", "is no PostgreSQL address such as postgres://user@host/database")
+                .because(error)
+        })?;
         Ok(Self {
             url: database.url.clone(),
             direct_url: or_url(&database.direct_url),
@@ -98,7 +100,8 @@ async fn start(config: &Config, folder: &Path) -> Result<EmbeddedPostgres> {
         durable: true,
         settings: Vec::new(),
     };
-    let started = tokio::task::spawn_blocking(move || EmbeddedPostgres::start(settings)).await.map_err(Error::internal)?;
+    let started =
+        tokio::task::spawn_blocking(move || EmbeddedPostgres::start(settings)).await.map_err(Error::internal)?;
     started.map_err(|error| Error::invalid("database", error.to_string()).because(error))
 }
 
@@ -107,7 +110,10 @@ async fn create_database(maintenance: &Secret) -> Result<()> {
     options.max_connections(1).sqlx_logging(false);
     let db = Database::connect(options).await.map_err(Error::unavailable)?;
     let sql = format!("select 1 from pg_database where datname = '{DATABASE}'");
-    let found = db.query_one_raw(sea_orm::Statement::from_string(db.get_database_backend(), sql)).await.context("look for the database")?;
+    let found = db
+        .query_one_raw(sea_orm::Statement::from_string(db.get_database_backend(), sql))
+        .await
+        .context("look for the database")?;
     if found.is_none() {
         db.execute_unprepared(&format!("create database {DATABASE}")).await.context("create the database")?;
     }

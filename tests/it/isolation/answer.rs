@@ -8,7 +8,8 @@ use crate::support::Answer;
 pub fn told(answer: &Answer, sent: &str) -> Value {
     let headers: BTreeMap<_, _> = answer.headers.keys().map(|name| (name.to_string(), ())).collect();
     let text = if sent.is_empty() { answer.text.clone() } else { answer.text.replace(sent, "<sent>") };
-    let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.chars().filter(|letter| !letter.is_ascii_digit()).collect()));
+    let body = serde_json::from_str(&text)
+        .unwrap_or_else(|_| Value::String(text.chars().filter(|letter| !letter.is_ascii_digit()).collect()));
     json!({ "status": answer.status, "headers": headers.into_keys().collect::<Vec<_>>(), "body": without_request_ids(body) })
 }
 
@@ -38,13 +39,17 @@ pub fn difference(foreign: &Value, phantoms: [&Value; 2]) -> Option<String> {
             if !foreign.keys().eq(first.keys()) {
                 return Some(format!(" has {:?} instead of {:?}", foreign.keys(), first.keys()));
             }
-            foreign.iter().find_map(|(key, value)| difference(value, [&first[key], &second[key]]).map(|found| format!(".{key}{found}")))
+            foreign.iter().find_map(|(key, value)| {
+                difference(value, [&first[key], &second[key]]).map(|found| format!(".{key}{found}"))
+            })
         }
         (Value::Array(foreign), Value::Array(first), Value::Array(second)) if first.len() == second.len() => {
             if foreign.len() != first.len() {
                 return Some(format!(" has {} items instead of {}", foreign.len(), first.len()));
             }
-            (0..first.len()).find_map(|index| difference(&foreign[index], [&first[index], &second[index]]).map(|found| format!("[{index}]{found}")))
+            (0..first.len()).find_map(|index| {
+                difference(&foreign[index], [&first[index], &second[index]]).map(|found| format!("[{index}]{found}"))
+            })
         }
         _ => None,
     }

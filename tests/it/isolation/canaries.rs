@@ -15,10 +15,16 @@ use super::{
 async fn what_leaks_is_noticed_wherever_it_is_received() {
     let neighbours = Neighbours::start().await;
     let (leak, service) = (&neighbours.a.canary, &neighbours.service);
-    let caught = async |received: &mut (dyn Future<Output = ()> + Unpin)| AssertUnwindSafe(received).catch_unwind().await.is_err();
+    let caught = async |received: &mut (dyn Future<Output = ()> + Unpin)| {
+        AssertUnwindSafe(received).catch_unwind().await.is_err()
+    };
     // B writes A's canary into its own name, and is told it again.
-    let rename = "mutation($id: ID!, $name: String) { updateTenant(input: {id: $id, name: $name}) { tenant { name } } }";
-    let by_body = caught(&mut Box::pin(async { drop(service.graphql(rename, json!({ "id": neighbours.b.id, "name": leak })).await) })).await;
+    let rename =
+        "mutation($id: ID!, $name: String) { updateTenant(input: {id: $id, name: $name}) { tenant { name } } }";
+    let by_body = caught(&mut Box::pin(async {
+        drop(service.graphql(rename, json!({ "id": neighbours.b.id, "name": leak })).await)
+    }))
+    .await;
     assert!(by_body, "in a body");
     let echo = service.request(reqwest::Method::GET, "/livez").header("x-request-id", leak);
     assert!(caught(&mut Box::pin(async { drop(service.send(echo).await) })).await, "in a header");
@@ -48,9 +54,18 @@ async fn a_service_finds_its_own_data_in_every_field_that_it_may_read() {
     }
     let name = |id: &FieldId| format!("{}.{}", schema.0.field(*id).parent, schema.0.field(*id).name);
     let silent: Vec<_> = selected.difference(&answered).map(name).collect();
-    println!("fields: {} selected, {} of them without a value: {silent:?}; B's canary {canaries} times", selected.len(), silent.len());
+    println!(
+        "fields: {} selected, {} of them without a value: {silent:?}; B's canary {canaries} times",
+        selected.len(),
+        silent.len()
+    );
     assert!(canaries >= 30, "B's canary was received {canaries} times only");
-    assert!(answered.len() >= 90 && answered.len() * 5 >= selected.len() * 4, "{} of {} fields had a value", answered.len(), selected.len());
+    assert!(
+        answered.len() >= 90 && answered.len() * 5 >= selected.len() * 4,
+        "{} of {} fields had a value",
+        answered.len(),
+        selected.len()
+    );
 }
 
 /// Notes which fields have a value.

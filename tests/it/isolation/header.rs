@@ -1,11 +1,11 @@
 //! Headers that name something: the tenant, and keys that another tenant has used.
 
+use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{Message, client::IntoClientRequest as _},
 };
-use futures::{SinkExt as _, StreamExt as _};
 
 use super::{
     answer::told,
@@ -21,11 +21,13 @@ async fn the_header_x_tenant_id_opens_no_tenant_but_the_tokens_own() {
     let own = neighbours.b.id.to_string();
     let phantom = &Form::Id.phantoms()[0];
     let (mut fields, a) = (0, neighbours.a.id.to_string());
-    for route in schema.routes().into_iter().filter(|route| route.fields.len() == 1 && route.verb != Verb::Subscription) {
+    for route in schema.routes().into_iter().filter(|route| route.fields.len() == 1 && route.verb != Verb::Subscription)
+    {
         let operation = schema.operation(&route, &anything, None, 1);
         let ask = async |named: &str| {
             let body = json!({ "query": operation.query, "variables": operation.variables });
-            let answer = neighbours.service.send(neighbours.service.post("/graphql").header(HEADER, named).json(&body)).await;
+            let answer =
+                neighbours.service.send(neighbours.service.post("/graphql").header(HEADER, named).json(&body)).await;
             neighbours.nothing_of_a_in(&answer.text, "");
             (answer.code().to_owned(), told(&answer, named))
         };
@@ -47,7 +49,8 @@ async fn a_tenant_header_is_sent_once_and_the_token_decides() {
     let (a, b) = (neighbours.a.id.to_string(), neighbours.b.id.to_string());
     let request = neighbours.service.post("/graphql").header(HEADER, &b).header(HEADER, &a).json(&read);
     assert_eq!(neighbours.service.send(request).await.code(), "invalid_input");
-    let answer = neighbours.service.send(neighbours.service.post("/graphql").header(HEADER, b.to_uppercase()).json(&read)).await;
+    let answer =
+        neighbours.service.send(neighbours.service.post("/graphql").header(HEADER, b.to_uppercase()).json(&read)).await;
     assert_eq!(answer.body["data"]["tenant"]["id"], json!(b));
 }
 
@@ -85,8 +88,11 @@ async fn an_idempotency_key_of_another_tenant_is_a_new_key() {
         told(&answer, &id)
     };
     let (own, other) = (neighbours.b.id.to_string(), neighbours.a.id.to_string());
-    assert_eq!(send("neighbour-key-a", other.clone()).await, send("nobodys-key-3", Form::Id.phantoms()[0].clone()).await);
-    let first = send("neighbour-key-a", own.clone()).await;
+    assert_eq!(
+        send("annexed-keys-3", other.clone()).await,
+        send("nobodys-key-3", Form::Id.phantoms()[0].clone()).await
+    );
+    let first = send("annexed-keys-3", own.clone()).await;
     assert_eq!(first["body"]["data"]["updateTenant"]["tenant"]["id"], json!("<sent>"));
     assert_eq!(send("nobodys-key-7", own).await, first);
 }

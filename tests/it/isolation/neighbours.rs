@@ -49,9 +49,11 @@ pub enum Form {
 }
 
 impl Form {
-    pub const ALL: [Self; 6] = [Self::Id, Self::Text, Self::Hash, Self::ChainCursor, Self::PlatformCursor, Self::ListCursor];
+    pub const ALL: [Self; 6] =
+        [Self::Id, Self::Text, Self::Hash, Self::ChainCursor, Self::PlatformCursor, Self::ListCursor];
 
-    /// Two of this form that nothing ever had.
+    /// Two of this form that nothing ever had. Texts have the shape of A's, letter for letter, so that a rule about what is
+    /// well formed takes both or neither.
     pub fn phantoms(self) -> [String; 2] {
         let cursor = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let make = |digit: i64| match self {
@@ -68,7 +70,8 @@ impl Form {
 
 const UPDATE: &str = "mutation($id: ID!, $labels: [LabelInput!]) { updateTenant(input: {id: $id, labels: $labels}) { tenant { version } } }";
 const CREATE_CLIENT: &str = "mutation($scopes: [String!]!) { createOAuthClient(input: {name: \"neighbour client\", scopes: $scopes}) { client { id } secret } }";
-const ENTRIES: &str = "query($id: ID) { audit(tenantId: $id, first: 1) { edges { cursor node { id hash requestId } } } }";
+const ENTRIES: &str =
+    "query($id: ID) { audit(tenantId: $id, first: 1) { edges { cursor node { id hash requestId } } } }";
 const ALL_ENTRIES: &str = "{ audit(first: 1) { edges { cursor } } tenants(first: 1) { edges { cursor node { id } } } }";
 
 impl Neighbours {
@@ -79,14 +82,16 @@ impl Neighbours {
     /// A's journal gets at least this long, and has to be longer than B's becomes.
     pub async fn with_entries(entries: usize) -> Self {
         let app = TestApp::start().await;
-        let (a, b) = (app.tenant("neighbour-a").await, app.tenant("neighbour-b").await);
+        let (a, b) = (app.tenant("annexed-name-1").await, app.tenant("neighbour-b").await);
         let (admin, a_service, service) = (app.admin().await, app.full_service(&a).await, app.full_service(&b).await);
         // No canary, so that B can name it.
-        let rename = "mutation($id: ID!) { updateTenant(input: {id: $id, externalId: \"neighbour-erp-1\"}) { tenant { id } } }";
+        let rename =
+            "mutation($id: ID!) { updateTenant(input: {id: $id, externalId: \"annexed-text-2\"}) { tenant { id } } }";
         admin.ok(rename, json!({ "id": a.id })).await;
         let b_machine = Client::new(app.url(""), None, Some(b.id), app.canaries.clone());
         let (a_client, b_client) = (credentials(&a_service).await, credentials(&service).await);
-        let mut neighbours = Self { app, a, b, admin, a_service, service, b_machine, a_client, b_client, names: Vec::new() };
+        let mut neighbours =
+            Self { app, a, b, admin, a_service, service, b_machine, a_client, b_client, names: Vec::new() };
         for _ in 0..entries {
             neighbours.happen_in_a().await;
         }
@@ -106,9 +111,12 @@ impl Neighbours {
     }
 
     async fn use_idempotency_keys(&self) {
-        for (service, tenant, key) in [(&self.a_service, &self.a, "neighbour-key-a"), (&self.service, &self.b, "neighbour-key-b")] {
+        for (service, tenant, key, id) in [
+            (&self.a_service, &self.a, "annexed-keys-3", "annexed-call-4"),
+            (&self.service, &self.b, "tenants-keys-4", "tenants-call-5"),
+        ] {
             let body = json!({ "query": UPDATE, "variables": { "id": tenant.id } });
-            let request = service.post("/graphql").header("idempotency-key", key).header("x-request-id", format!("{key}-request"));
+            let request = service.post("/graphql").header("idempotency-key", key).header("x-request-id", id);
             assert_eq!(service.send(request.json(&body)).await.body["errors"], json!(null));
         }
     }
@@ -124,9 +132,9 @@ impl Neighbours {
             name("client id", self.a_client.id.clone(), Form::Id),
             name("entry id", text(&own["node"]["id"]), Form::Id),
             name("slug", self.a.slug.clone(), Form::Text),
-            name("external id", "neighbour-erp-1".to_owned(), Form::Text),
+            name("external id", "annexed-text-2".to_owned(), Form::Text),
             name("request id", text(&own["node"]["requestId"]), Form::Text),
-            name("idempotency key", "neighbour-key-a".to_owned(), Form::Text),
+            name("idempotency key", "annexed-keys-3".to_owned(), Form::Text),
             name("entry hash", text(&own["node"]["hash"]), Form::Hash),
             name("cursor of A's journal", text(&own["cursor"]), Form::ChainCursor),
             name("cursor of all journals", text(&all["audit"]["edges"][0]["cursor"]), Form::PlatformCursor),
@@ -147,5 +155,8 @@ impl Neighbours {
 async fn credentials(service: &Client) -> Credentials {
     let scopes: Vec<_> = ScopeSet::for_tenants().iter().map(|scope| scope.name()).collect();
     let made = service.ok(CREATE_CLIENT, json!({ "scopes": scopes })).await["createOAuthClient"].clone();
-    Credentials { id: made["client"]["id"].as_str().unwrap().to_owned(), secret: made["secret"].as_str().unwrap().to_owned() }
+    Credentials {
+        id: made["client"]["id"].as_str().unwrap().to_owned(),
+        secret: made["secret"].as_str().unwrap().to_owned(),
+    }
 }

@@ -55,7 +55,11 @@ impl Schema {
     }
 
     fn roots(&self) -> [(Verb, &str); 3] {
-        [(Verb::Query, self.0.query()), (Verb::Subscription, self.0.subscription()), (Verb::Mutation, self.0.mutation())]
+        [
+            (Verb::Query, self.0.query()),
+            (Verb::Subscription, self.0.subscription()),
+            (Verb::Mutation, self.0.mutation()),
+        ]
     }
 
     /// To every root field, and to the fields below that take arguments or ask for a permission of their own: the shortest
@@ -131,8 +135,21 @@ impl Schema {
 
     /// An operation that asks for the end of `route` and, `depth` objects deep, for what is below it. `placed` is put into
     /// the end's arguments; of all others only the required are there.
-    pub fn operation(&self, route: &Route, choose: Choose<'_>, placed: Option<(&Position, &str)>, depth: usize) -> Operation {
-        let mut writer = Writer { schema: self, choose, place: Vec::new(), declared: Vec::new(), variables: Map::new(), selected: BTreeSet::new() };
+    pub fn operation(
+        &self,
+        route: &Route,
+        choose: Choose<'_>,
+        placed: Option<(&Position, &str)>,
+        depth: usize,
+    ) -> Operation {
+        let mut writer = Writer {
+            schema: self,
+            choose,
+            place: Vec::new(),
+            declared: Vec::new(),
+            variables: Map::new(),
+            selected: BTreeSet::new(),
+        };
         let (mut text, mut open) = (String::new(), 0);
         for (index, id) in route.fields.iter().enumerate() {
             if index > 0 {
@@ -146,8 +163,13 @@ impl Schema {
         text += &writer.below(&self.end(route).named, depth);
         text += &"}".repeat(open);
         let verb = format!("{:?}", route.verb).to_lowercase();
-        let declared = if writer.declared.is_empty() { String::new() } else { format!("({})", writer.declared.join(" ")) };
-        Operation { query: format!("{verb}{declared}{{{text}}}"), variables: Value::Object(writer.variables), selected: writer.selected }
+        let declared =
+            if writer.declared.is_empty() { String::new() } else { format!("({})", writer.declared.join(" ")) };
+        Operation {
+            query: format!("{verb}{declared}{{{text}}}"),
+            variables: Value::Object(writer.variables),
+            selected: writer.selected,
+        }
     }
 }
 
@@ -216,7 +238,11 @@ impl Writer<'_> {
                 if fields.is_empty() { "{__typename}".to_owned() } else { format!("{{{fields}}}") }
             }
             Kind::Interface | Kind::Union => {
-                let parts = ty.possible.clone().into_iter().map(|object| format!("...on {object}{{__typename {}}}", self.selection(&object, depth)));
+                let parts = ty
+                    .possible
+                    .clone()
+                    .into_iter()
+                    .map(|object| format!("...on {object}{{__typename {}}}", self.selection(&object, depth)));
                 format!("{{{}}}", parts.collect::<Vec<_>>().join(" "))
             }
             _ => String::new(),
@@ -227,8 +253,11 @@ impl Writer<'_> {
         let ty = self.schema.0.find_type(name).unwrap();
         let mut parts = Vec::new();
         for (id, field) in self.schema.0.fields_of(ty) {
-            let composite = self.schema.0.find_type(&field.named).is_some_and(|ty| !matches!(ty.kind, Kind::Scalar | Kind::Enum));
-            if !self.schema.for_services(field) || (composite && (depth == 0 || !self.has_leaves(&field.named, depth - 1))) {
+            let composite =
+                self.schema.0.find_type(&field.named).is_some_and(|ty| !matches!(ty.kind, Kind::Scalar | Kind::Enum));
+            if !self.schema.for_services(field)
+                || (composite && (depth == 0 || !self.has_leaves(&field.named, depth - 1)))
+            {
                 continue;
             }
             let call = self.call(id, None);
@@ -242,7 +271,9 @@ impl Writer<'_> {
     fn has_leaves(&self, name: &str, depth: usize) -> bool {
         let Some(ty) = self.schema.0.find_type(name) else { return true };
         let leaf = |field: &Field| match self.schema.0.find_type(&field.named) {
-            Some(ty) if !matches!(ty.kind, Kind::Scalar | Kind::Enum) => depth > 0 && self.has_leaves(&field.named, depth - 1),
+            Some(ty) if !matches!(ty.kind, Kind::Scalar | Kind::Enum) => {
+                depth > 0 && self.has_leaves(&field.named, depth - 1)
+            }
             _ => true,
         };
         ty.kind != Kind::Object || self.schema.0.fields_of(ty).any(|(_, field)| leaf(field))

@@ -32,7 +32,8 @@ fn paths() -> BTreeSet<String> {
                     let literal = part.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
                     paths.extend(literal.map(str::to_owned));
                 }
-                let known = code.split('"').filter(|text| text.starts_with("/.well-known/") && !text.contains(['{', ' ']));
+                let known =
+                    code.split('"').filter(|text| text.starts_with("/.well-known/") && !text.contains(['{', ' ']));
                 paths.extend(known.map(str::to_owned));
             }
         }
@@ -49,7 +50,8 @@ async fn no_path_tells_a_tenant_anything_of_another() {
         for method in [Method::GET, Method::POST] {
             for form in Form::ALL {
                 let [first, second] = form.phantoms();
-                let (first, second) = (ask(&neighbours, &method, path, &first).await, ask(&neighbours, &method, path, &second).await);
+                let (first, second) =
+                    (ask(&neighbours, &method, path, &first).await, ask(&neighbours, &method, path, &second).await);
                 for name in neighbours.names.iter().filter(|name| name.form == form) {
                     let foreign = ask(&neighbours, &method, path, &name.text).await;
                     let found = difference(&foreign, [&first, &second]);
@@ -66,9 +68,14 @@ async fn no_path_tells_a_tenant_anything_of_another() {
 /// The name wherever a request can carry one at once: in the path's holes, the query, the form.
 async fn ask(neighbours: &Neighbours, method: &Method, path: &str, text: &str) -> Value {
     let holes: Vec<_> = path.split('/').map(|part| if part.starts_with('{') { text } else { part }).collect();
-    let members = ["id", "tenant", "tenantId", "tenant_id", "slug", "client_id", "token"].map(|key| format!("{key}={text}")).join("&");
+    let members = ["id", "tenant", "tenantId", "tenant_id", "slug", "client_id", "token"]
+        .map(|key| format!("{key}={text}"))
+        .join("&");
     let request = neighbours.service.request(method.clone(), &format!("{}?{members}", holes.join("/")));
-    let request = request.header("content-type", "application/x-www-form-urlencoded").header("cookie", format!("tenant={text}")).body(members);
+    let request = request
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("cookie", format!("tenant={text}"))
+        .body(members);
     let answer = neighbours.service.send(request).await;
     neighbours.nothing_of_a_in(&answer.text, text);
     match path {
@@ -79,20 +86,33 @@ async fn ask(neighbours: &Neighbours, method: &Method, path: &str, text: &str) -
 }
 
 fn escaped(text: &str) -> String {
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// A form, from a client that proves itself by the header.
-async fn post(neighbours: &Neighbours, path: &str, proof: Option<&Credentials>, form: &BTreeMap<&str, String>) -> Answer {
+async fn post(
+    neighbours: &Neighbours,
+    path: &str,
+    proof: Option<&Credentials>,
+    form: &BTreeMap<&str, String>,
+) -> Answer {
     let body: Vec<_> = form.iter().map(|(key, value)| format!("{key}={}", escaped(value))).collect();
-    let mut request = neighbours.b_machine.post(path).header("content-type", "application/x-www-form-urlencoded").body(body.join("&"));
+    let mut request = neighbours
+        .b_machine
+        .post(path)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(body.join("&"));
     if let Some(proof) = proof {
-        request = request.header("authorization", format!("Basic {}", STANDARD.encode(format!("{}:{}", proof.id, proof.secret))));
+        request = request
+            .header("authorization", format!("Basic {}", STANDARD.encode(format!("{}:{}", proof.id, proof.secret))));
     }
     neighbours.b_machine.send(request).await
 }
 
-const PARAMETERS: [&str; 8] = ["client_assertion", "client_id", "client_secret", "grant_type", "resource", "scope", "tenant_id", "token"];
+const PARAMETERS: [&str; 8] =
+    ["client_assertion", "client_id", "client_secret", "grant_type", "resource", "scope", "tenant_id", "token"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_form_tells_a_client_anything_of_another_tenant() {
@@ -103,9 +123,13 @@ async fn no_form_tells_a_client_anything_of_another_tenant() {
             // By the header, and by the form for what would be there twice.
             for by_header in [true, false] {
                 let ask = async |text: &str| {
-                    let mut form = BTreeMap::from([("grant_type", "client_credentials".to_owned()), ("token", "none".to_owned())]);
+                    let mut form =
+                        BTreeMap::from([("grant_type", "client_credentials".to_owned()), ("token", "none".to_owned())]);
                     if !by_header {
-                        form.extend([("client_id", neighbours.b_client.id.clone()), ("client_secret", neighbours.b_client.secret.clone())]);
+                        form.extend([
+                            ("client_id", neighbours.b_client.id.clone()),
+                            ("client_secret", neighbours.b_client.secret.clone()),
+                        ]);
                     }
                     form.insert(parameter, text.to_owned());
                     let answer = post(&neighbours, path, by_header.then_some(&neighbours.b_client), &form).await;
@@ -118,7 +142,12 @@ async fn no_form_tells_a_client_anything_of_another_tenant() {
                     for name in neighbours.names.iter().filter(|name| name.form == form) {
                         let (status, foreign) = ask(&name.text).await;
                         let found = difference(&foreign, [&first, &second]);
-                        assert!(found.is_none(), "{path} tells B of A's {} in `{parameter}`: answer{}", name.what, found.unwrap());
+                        assert!(
+                            found.is_none(),
+                            "{path} tells B of A's {} in `{parameter}`: answer{}",
+                            name.what,
+                            found.unwrap()
+                        );
                         *codes.entry(status).or_insert(0) += 1;
                     }
                 }
@@ -133,7 +162,13 @@ async fn no_form_tells_a_client_anything_of_another_tenant() {
 async fn a_token_of_another_tenant_is_inactive_to_introspection_and_cannot_be_revoked() {
     let neighbours = Neighbours::start().await;
     let take = async |client: &Credentials| {
-        let answer = post(&neighbours, "/oauth/token", Some(client), &BTreeMap::from([("grant_type", "client_credentials".to_owned())])).await;
+        let answer = post(
+            &neighbours,
+            "/oauth/token",
+            Some(client),
+            &BTreeMap::from([("grant_type", "client_credentials".to_owned())]),
+        )
+        .await;
         answer.body["access_token"].as_str().unwrap().to_owned()
     };
     let about = async |path: &str, client: &Credentials, token: &str| {
@@ -164,8 +199,14 @@ async fn a_token_of_another_tenant_is_inactive_to_introspection_and_cannot_be_re
         assert_eq!(about("/oauth/revoke", b, token).await, refused);
     }
     for token in [&foreign, &by_hand] {
-        assert_eq!(neighbours.a_service.with_token(token).ok("{ tenant { id } }", json!({})).await["tenant"]["id"], json!(neighbours.a.id));
+        assert_eq!(
+            neighbours.a_service.with_token(token).ok("{ tenant { id } }", json!({})).await["tenant"]["id"],
+            json!(neighbours.a.id)
+        );
     }
     assert_eq!(about("/oauth/revoke", b, &own).await["status"], json!(200));
-    assert_eq!(neighbours.service.with_token(&own).graphql("{ viewer { subject } }", json!({})).await.code(), "unauthenticated");
+    assert_eq!(
+        neighbours.service.with_token(&own).graphql("{ viewer { subject } }", json!({})).await.code(),
+        "unauthenticated"
+    );
 }

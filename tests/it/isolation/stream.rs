@@ -14,7 +14,13 @@ use crate::support::{Received, Socket};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_subscription_tells_a_tenant_anything_of_another() {
     let (neighbours, schema) = (Neighbours::with_entries(80).await, Schema::published());
-    let mut asked = Asked { socket: neighbours.app.socket(&neighbours.service).await, neighbours: &neighbours, schema: &schema, count: 0, streams: 0 };
+    let mut asked = Asked {
+        socket: neighbours.app.socket(&neighbours.service).await,
+        neighbours: &neighbours,
+        schema: &schema,
+        count: 0,
+        streams: 0,
+    };
     let mut positions = 0;
     for route in schema.routes().into_iter().filter(|route| route.verb == Verb::Subscription) {
         for position in schema.positions(schema.end(&route)) {
@@ -44,7 +50,13 @@ impl Asked<'_> {
         for name in self.neighbours.names.iter().filter(|name| name.form == form) {
             let foreign = self.ask(route, position, &name.text).await;
             let difference = difference(&foreign, [&first, &second]);
-            assert!(difference.is_none(), "{} tells B of A's {} at `{position}`: answer{}", self.schema.name(route), name.what, difference.unwrap());
+            assert!(
+                difference.is_none(),
+                "{} tells B of A's {} at `{position}`: answer{}",
+                self.schema.name(route),
+                name.what,
+                difference.unwrap()
+            );
         }
     }
 
@@ -65,7 +77,9 @@ impl Asked<'_> {
                 }
                 self.streams += usize::from(message["type"] == "next");
                 self.socket.send(json!({ "id": id, "type": "complete" })).await;
-                let told = json!({ "type": message["type"], "payload": message["payload"] }).to_string().replace(text, "<sent>");
+                let told = json!({ "type": message["type"], "payload": message["payload"] })
+                    .to_string()
+                    .replace(text, "<sent>");
                 return without_request_ids(serde_json::from_str(&told).unwrap());
             }
         }
@@ -79,7 +93,10 @@ async fn a_query_over_the_socket_tells_as_little() {
     let mut socket = neighbours.app.socket(&neighbours.service).await;
     let mut answers = Vec::new();
     for id in [neighbours.a.id.to_string(), Form::Id.phantoms()[0].clone()] {
-        for query in ["query($id: ID) { tenant(id: $id) { id } }", "query($id: ID) { audit(tenantId: $id) { edges { cursor } } }"] {
+        for query in [
+            "query($id: ID) { tenant(id: $id) { id } }",
+            "query($id: ID) { audit(tenantId: $id) { edges { cursor } } }",
+        ] {
             socket.subscribe("q", query, json!({ "id": id })).await;
             loop {
                 let Received::Message(message) = socket.next().await else { panic!("the socket was closed") };

@@ -1,11 +1,11 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tenantry::{
     access::{Caller, Role, ScopeSet},
     app::App,
     edge::{self, listener},
-    platform::{clock::Clock, db::Place, ids::TenantId},
+    platform::{clock::Clock, ids::TenantId},
     worker,
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -23,7 +23,6 @@ pub struct TestApp {
     pub address: SocketAddr,
     pub database: Database,
     pub canaries: Canaries,
-    place: Place,
     _tasks: JoinSet<()>,
 }
 
@@ -62,8 +61,9 @@ impl TestApp {
         let address = socket.local_addr().unwrap();
         let mut tasks = worker::start(&app, &place);
         let (router, limits, stop) = (edge::router(&app), limits(&app), app.shutdown.clone());
-        tasks.spawn(async move { listener::serve(socket, router, limits, async move { stop.cancelled().await }).await });
-        let started = Self { app, address, database, canaries, place, _tasks: tasks };
+        tasks
+            .spawn(async move { listener::serve(socket, router, limits, async move { stop.cancelled().await }).await });
+        let started = Self { app, address, database, canaries, _tasks: tasks };
         started.listening().await;
         started
     }
@@ -140,7 +140,10 @@ impl TestApp {
         let tenant = self.created_tenant(slug).await;
         let admin = self.admin().await;
         let activate = "mutation($id: ID!) { activateTenant(input: {id: $id}) { tenant { status } } }";
-        assert_eq!(admin.ok(activate, json!({ "id": tenant.id })).await["activateTenant"]["tenant"]["status"], "ACTIVE");
+        assert_eq!(
+            admin.ok(activate, json!({ "id": tenant.id })).await["activateTenant"]["tenant"]["status"],
+            "ACTIVE"
+        );
         tenant
     }
 
@@ -171,10 +174,6 @@ impl TestApp {
         let text = self.anonymous().get("/metrics").await.text;
         text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
     }
-
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
 }
 
 impl Drop for TestApp {
@@ -193,14 +192,4 @@ fn limits(app: &App) -> listener::Limits {
         max_connections_per_address: server.max_connections_per_address,
         shutdown_grace: server.shutdown_grace,
     }
-}
-
-/// For tests that share one value between tasks.
-pub fn shared(app: TestApp) -> Arc<TestApp> {
-    Arc::new(app)
-}
-
-/// The code of an answer's first error.
-pub fn code(body: &Value) -> &str {
-    body["errors"][0]["extensions"]["code"].as_str().unwrap_or("none")
 }

@@ -24,10 +24,11 @@ impl Canaries {
         self.planted.lock().unwrap().push((tenant, canary));
     }
 
-    /// Fails where `received`, by a client of `own` (none: a stranger), holds another tenant's canary or id.
+    /// Fails where `received`, by a client of `own` (none: a stranger), holds another tenant's canary.
     pub fn check(&self, own: Option<TenantId>, received: &str) {
         let planted = self.planted.lock().unwrap();
-        let leak = planted.iter().find(|(tenant, canary)| Some(*tenant) != own && received.contains(canary.as_str())).cloned();
+        let leak =
+            planted.iter().find(|(tenant, canary)| Some(*tenant) != own && received.contains(canary.as_str())).cloned();
         drop(planted); // a panic must not poison it
         if let Some((tenant, canary)) = leak {
             panic!("a client of {own:?} received the canary {canary} of {tenant}: {received}");

@@ -57,10 +57,6 @@ impl Client {
         self.token.as_deref()
     }
 
-    pub fn base(&self) -> &str {
-        &self.base
-    }
-
     /// Runs an operation.
     pub async fn graphql(&self, query: &str, variables: Value) -> Answer {
         self.send(self.post("/graphql").json(&json!({ "query": query, "variables": variables }))).await
@@ -68,7 +64,12 @@ impl Client {
 
     /// Runs an operation with an idempotency key.
     pub async fn graphql_once(&self, key: &str, query: &str, variables: Value) -> Answer {
-        self.send(self.post("/graphql").header("idempotency-key", key).json(&json!({ "query": query, "variables": variables }))).await
+        self.send(
+            self.post("/graphql")
+                .header("idempotency-key", key)
+                .json(&json!({ "query": query, "variables": variables })),
+        )
+        .await
     }
 
     /// Runs an operation that must succeed, and answers its data.

@@ -69,16 +69,6 @@ pub async fn database() -> Database {
     Database { name }
 }
 
-/// An empty database, with no schema of ours.
-pub async fn empty_database() -> Database {
-    static COUNT: AtomicU32 = AtomicU32::new(1);
-    let name = format!("e{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let maintenance = connect(&server().url("postgres", "postgres")).await;
-    maintenance.execute_unprepared(&format!("create database {name}")).await.unwrap();
-    maintenance.close().await.unwrap();
-    Database { name }
-}
-
 impl Database {
     pub fn superuser_url(&self) -> String {
         server().url(&self.name, "postgres")

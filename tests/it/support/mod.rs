@@ -8,8 +8,8 @@ mod database;
 mod socket;
 
 pub use self::{
-    app::{TestApp, Tenant},
+    app::{Tenant, TestApp},
     client::{Answer, Client},
-    database::{Database, database},
+    database::{Database, database, folder},
     socket::{Received, Socket},
 };

@@ -45,7 +45,8 @@ impl Socket {
     }
 
     pub async fn subscribe(&mut self, id: &str, query: &str, variables: Value) {
-        self.send(json!({ "id": id, "type": "subscribe", "payload": { "query": query, "variables": variables } })).await;
+        self.send(json!({ "id": id, "type": "subscribe", "payload": { "query": query, "variables": variables } }))
+            .await;
     }
 
     /// The next message or the end, within 10 seconds.
@@ -63,7 +64,8 @@ impl Socket {
                     return Some(Received::Message(serde_json::from_str(&text).unwrap()));
                 }
                 Some(Ok(Message::Close(frame))) => {
-                    let (code, reason) = frame.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()));
+                    let (code, reason) =
+                        frame.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()));
                     self.client.check(&reason);
                     return Some(Received::Closed { code, reason });
                 }

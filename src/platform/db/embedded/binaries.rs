@@ -66,6 +66,7 @@ pub fn find_binaries() -> Option<PathBuf> {
     installed().into_iter().next()
 }
 
+#[expect(clippy::disallowed_methods, reason = "PATH is where programs are, not a setting of ours")]
 fn installed() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
     if let Some(path) = std::env::var_os("PATH") {

@@ -67,7 +67,13 @@ async fn a_tenants_session_cannot_become_more_than_it_is() {
     }
     assert!(open.is_empty(), "not refused for want of a right: {open:#?}");
     // By itself the login is no more.
-    for sql in ["set role tenantry_owner", "set session authorization tenantry_owner", "create schema thief", "create table public.thief (id int)", "alter system set row_security = off"] {
+    for sql in [
+        "set role tenantry_owner",
+        "set session authorization tenantry_owner",
+        "create schema thief",
+        "create table public.thief (id int)",
+        "alter system set row_security = off",
+    ] {
         assert_eq!(login.run(sql).await, Err(DENIED.to_owned()), "{sql}");
     }
 }
@@ -94,7 +100,8 @@ async fn the_catalogue_tells_a_tenant_nothing_of_values_and_of_other_sessions() 
     let statistics = "select count(*)::text from pg_stats where schemaname = 'tenantry' and tablename in
         (select relname from pg_class c join pg_attribute a on a.attrelid = c.oid where a.attname = 'tenant_id' and c.relrowsecurity)";
     assert_eq!(login.attempt(Some(&b), statistics).await.unwrap(), ["0"]);
-    let queries = "select count(*)::text from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+    let queries =
+        "select count(*)::text from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
         and query not in ('', '<insufficient privilege>') and backend_type = 'client backend'";
     assert_eq!(login.attempt(Some(&b), queries).await.unwrap(), ["0"]);
 }
@@ -150,9 +157,9 @@ async fn functions_and_operators_of_the_sessions_own_see_no_foreign_row() {
             assert_ne!(count, "0", "{sql}");
         }
         let shown = login.rows("select distinct tenant from pg_temp.seen").await.unwrap();
-        assert_eq!(shown, [b.clone()], "with search_path {path}");
+        assert_eq!(shown, std::slice::from_ref(&b), "with search_path {path}");
         // The names of another's tables do not catch what is written with a schema, as all of the server's statements are.
-        assert_eq!(login.rows("select tenant_id::text from tenantry.tenants").await.unwrap(), [b.clone()]);
+        assert_eq!(login.rows("select tenant_id::text from tenantry.tenants").await.unwrap(), std::slice::from_ref(&b));
         assert_eq!(login.text("select count(*)::text from pg_temp.tenants").await.unwrap(), "0");
     }
 }

@@ -46,7 +46,9 @@ async fn furnish(superuser: &mut Session, table: &str, tenant: &str) {
     let (names, values): (Vec<_>, Vec<_>) = columns.iter().map(|column| column.split_once('=').unwrap()).unzip();
     let insert = format!("insert into tenantry.{table} ({}) values ({})", names.join(", "), values.join(", "));
     let done = superuser.run(&format!("begin; set local session_replication_role = replica; {insert}; commit")).await;
-    done.unwrap_or_else(|code| panic!("no row of {table} could be made up ({code}): let tests/it/isolation/neighbours.rs leave one. {insert}"));
+    done.unwrap_or_else(|code| {
+        panic!("no row of {table} could be made up ({code}): let tests/it/isolation/neighbours.rs leave one. {insert}")
+    });
 }
 
 #[tokio::test]
@@ -66,7 +68,11 @@ async fn a_session_of_one_tenant_sees_its_own_rows_and_no_others_in_every_table(
             Ok(count) => assert_ne!(count, ["0"], "B does not see its own rows of {table}"),
         }
         seen += 1;
-        assert_eq!(login.attempt(Some(&b), &select("distinct tenant_id::text")).await.unwrap(), [b.clone()], "{table}");
+        assert_eq!(
+            login.attempt(Some(&b), &select("distinct tenant_id::text")).await.unwrap(),
+            std::slice::from_ref(&b),
+            "{table}"
+        );
         for sql in [
             format!("{} where tenant_id = '{a}'", select("1::text")),
             format!("{} where tenant_id <> '{b}' or true and tenant_id = '{a}'", select("1::text")),
@@ -74,7 +80,9 @@ async fn a_session_of_one_tenant_sees_its_own_rows_and_no_others_in_every_table(
             format!("select 1::text from (table tenantry.{table}) t where t.tenant_id = '{a}'"),
             format!("with t as materialized (table tenantry.{table}) select 1::text from t where tenant_id = '{a}'"),
             format!("select 1::text where exists (select from tenantry.{table} where tenant_id = '{a}')"),
-            format!("select 1::text from tenantry.{table} t right join (values ('{a}'::uuid)) v(id) on t.tenant_id = v.id where t.tenant_id is not null"),
+            format!(
+                "select 1::text from tenantry.{table} t right join (values ('{a}'::uuid)) v(id) on t.tenant_id = v.id where t.tenant_id is not null"
+            ),
         ] {
             assert_eq!(login.attempt(Some(&b), &sql).await.unwrap(), Vec::<String>::new(), "{sql}");
         }
@@ -95,12 +103,16 @@ async fn no_session_of_one_tenant_writes_rows_of_another_in_any_table() {
                and attnum > 0 and not attisdropped and attgenerated = '' and attname <> 'tenant_id'"
         );
         let columns = superuser.text(&columns).await.unwrap();
-        let rows = format!("select md5(string_agg(t::text, '|' order by t::text)) from tenantry.{table} t where tenant_id = '{a}'");
+        let rows = format!(
+            "select md5(string_agg(t::text, '|' order by t::text)) from tenantry.{table} t where tenant_id = '{a}'"
+        );
         let before = superuser.text(&rows).await.unwrap();
 
         // A row in A's name. Row-level security speaks before unique constraints do, so a key that A has shows nothing.
         let source = login.attempt(Some(&b), &format!("select 1::text from tenantry.{table} limit 1")).await.is_ok();
-        let copy = format!("insert into tenantry.{table} (tenant_id, {columns}) overriding system value select '{a}', {columns} from tenantry.{table} limit 1");
+        let copy = format!(
+            "insert into tenantry.{table} (tenant_id, {columns}) overriding system value select '{a}', {columns} from tenantry.{table} limit 1"
+        );
         if source {
             assert_eq!(login.attempt(Some(&b), &copy).await, Err(DENIED.to_owned()), "{copy}");
         }
@@ -110,7 +122,8 @@ async fn no_session_of_one_tenant_writes_rows_of_another_in_any_table() {
         assert!([DENIED, "TY001", "23502"].contains(&refused.as_str()), "{default}: {refused}");
 
         // B's own row given away; triggers come before the policy.
-        let given = login.attempt(Some(&b), &format!("update tenantry.{table} set tenant_id = '{a}'")).await.unwrap_err();
+        let given =
+            login.attempt(Some(&b), &format!("update tenantry.{table} set tenant_id = '{a}'")).await.unwrap_err();
         assert!([DENIED, "TY001", "TY002"].contains(&given.as_str()), "{table}: {given}");
 
         // A's row, by its id: nothing there, or no right at all.
@@ -119,14 +132,20 @@ async fn no_session_of_one_tenant_writes_rows_of_another_in_any_table() {
             format!("update tenantry.{table} set tenant_id = tenant_id where tenant_id <> '{b}' returning 1::text"),
             format!("delete from tenantry.{table} where tenant_id = '{a}' returning 1::text"),
             format!("select 1::text from tenantry.{table} where tenant_id = '{a}' for update"),
-            format!("merge into tenantry.{table} t using (values ('{a}'::uuid)) v(id) on t.tenant_id = v.id when matched then delete"),
+            format!(
+                "merge into tenantry.{table} t using (values ('{a}'::uuid)) v(id) on t.tenant_id = v.id when matched then delete"
+            ),
         ] {
             match login.attempt(Some(&b), &sql).await {
                 Ok(rows) => assert!(rows.is_empty(), "{sql}"),
                 Err(code) => assert_eq!(code, DENIED, "{sql}"),
             }
         }
-        assert_eq!(login.attempt(Some(&b), &format!("truncate tenantry.{table}")).await, Err(DENIED.to_owned()), "{table}");
+        assert_eq!(
+            login.attempt(Some(&b), &format!("truncate tenantry.{table}")).await,
+            Err(DENIED.to_owned()),
+            "{table}"
+        );
         assert_eq!(superuser.text(&rows).await.unwrap(), before, "{table}");
     }
 }

@@ -41,7 +41,11 @@ impl Session {
     /// Begins a transaction as the server does for a tenant; without one, what the server never does.
     pub async fn enter(&mut self, tenant: Option<&str>) {
         let tenant = tenant.map(|tenant| format!("set local tenantry.tenant_id = '{tenant}';")).unwrap_or_default();
-        self.run(&format!("rollback; begin; set local role tenantry_tenant; {tenant} set local search_path = pg_catalog")).await.unwrap();
+        self.run(&format!(
+            "rollback; begin; set local role tenantry_tenant; {tenant} set local search_path = pg_catalog"
+        ))
+        .await
+        .unwrap();
     }
 
     /// Tries one statement in a transaction of its own.
