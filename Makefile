@@ -14,13 +14,13 @@ BUNDLE := console/dist/graphiql/index.html
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test schema console fmt lint doc bench soak bootstrap-%
+.PHONY: help run test schema console fmt lint doc golden bench bootstrap-%
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 run: bootstrap-run console ## A server with its own private PostgreSQL; prints GraphiQL's address and a token
-	@cargo run --profile $(PROFILE) --bin tenantry -- serve $(ARGS)
+	@scripts/run --profile $(PROFILE) --bin tenantry -- serve $(ARGS)
 
 test: bootstrap-test console $(CLIENTS:package-lock.json=node_modules/.package-lock.json) ## The whole suite, on real servers
 	cargo test --workspace $(ARGS)
@@ -28,6 +28,9 @@ test: bootstrap-test console $(CLIENTS:package-lock.json=node_modules/.package-l
 schema: bootstrap-run ## Write schema.graphql anew
 	@cargo run --quiet --bin tenantry -- schema > schema.graphql.new
 	@mv schema.graphql.new schema.graphql
+
+golden: bootstrap-test ## Write the table of permissions anew, for a person to read
+	TENANTRY_UPDATE_GOLDEN=1 cargo test --test it permissions
 
 console: $(if $(filter no,$(CONSOLE)),,bootstrap-console $(BUNDLE)) ## GraphiQL's page, which the binary embeds
 
@@ -45,10 +48,6 @@ doc: bootstrap-test ## Documentation of the code, in target/doc
 
 bench: bootstrap-test ## Ratios to the peers, in one run; see bench/
 	bench/run $(ARGS)
-
-soak: bootstrap-test ## A long run under load
-	@[ -x bench/soak ] || { echo "There is no bench/soak yet." >&2; exit 1; }
-	bench/soak $(ARGS)
 
 bootstrap-%:
 	@scripts/bootstrap.sh $*

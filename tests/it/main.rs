@@ -17,6 +17,7 @@ mod isolation;
 mod lifecycle;
 mod memory;
 mod oauth;
+mod outsiders;
 mod permissions;
 mod pgbouncer;
 mod smoke;

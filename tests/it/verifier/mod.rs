@@ -50,7 +50,9 @@ async fn every_broken_rule_is_named_and_healed_by_its_remedy() {
     for case in BREAKS {
         let tx = begin(&database).await;
         run(&tx, case.sql).await;
-        let findings = found(&tx).await;
+        let mut findings = found(&tx).await;
+        // Roles are the whole cluster's: those that other tests make at the same time are not this case's.
+        findings.retain(|finding| !finding.object.starts_with("unsafe_login"));
         if !findings.iter().any(|finding| (finding.rule, finding.object.as_str()) == (case.rule, case.object)) {
             failures
                 .push(format!("{} on {} is not found after: {}\nbut: {findings:#?}", case.rule, case.object, case.sql));
