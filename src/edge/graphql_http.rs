@@ -48,6 +48,9 @@ pub(super) async fn post(
         Ok(caller) => caller,
         Err(error) => return refused(&error, error.kind().http_status(), media_type, &request_id),
     };
+    if let Some(tenant) = caller.tenant() {
+        tracing::Span::current().record("tenant", tracing::field::display(tenant));
+    }
     let prepared = parse(&body).and_then(|parsed| {
         let retention =
             chrono::TimeDelta::from_std(engine.app().config.idempotency.retention).unwrap_or(chrono::TimeDelta::MAX);

@@ -18,7 +18,7 @@ pub mod schema;
 mod socket;
 mod tenant;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -29,7 +29,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{any, get},
 };
-use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::{cors::CorsLayer, limit::RequestBodyLimitLayer};
 use tracing::Instrument as _;
 
 use self::{
@@ -61,7 +61,29 @@ pub fn router(app: &App) -> Router {
         .fallback(|| async { refusal(&Error::not_found(), StatusCode::NOT_FOUND, "") })
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(app.config.server.body_bytes))
+        .layer(cors(&app.config.server.allowed_origins))
         .layer(middleware::from_fn_with_state(app.clone(), enter))
+}
+
+/// Lets pages of the listed origins call the API; without a list no page of another origin can. Tokens travel in a header
+/// that such a page must set itself, so cookies and other ambient credentials are never allowed (Fetch standard, CORS protocol).
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins: Vec<_> = origins.iter().filter_map(|origin| origin.trim_end_matches('/').parse().ok()).collect();
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::POST, Method::GET])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            request::IDEMPOTENCY_KEY,
+            request::TENANT_ID,
+            request::REQUEST_ID,
+        ])
+        .expose_headers([request::REQUEST_ID])
+        .max_age(Duration::from_secs(600))
 }
 
 /// What `config` says a document may ask for.

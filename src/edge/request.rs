@@ -16,8 +16,8 @@ use crate::{
 };
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The client's own request id where it is fit for a log, else a new one.

@@ -17,11 +17,19 @@ if (!base || !token) {
 }
 
 let doing = 'beginning';
-setTimeout(() => fail(`timeout while ${doing}`), PATIENCE).unref();
+// Keeps the process alive, too: one that has nothing left to wait for must not end as if all were well.
+const timeout = setTimeout(() => fail(`timeout while ${doing}`), PATIENCE);
 
 function fail(message) {
   console.error(message);
   process.exit(1);
+}
+
+// What a client is told may be the server's close event, a connection's error event or a plain error.
+function describe(error) {
+  if (error.code && error.reason !== undefined) return `closed with ${error.code} ${error.reason}`;
+  const message = error.message || JSON.stringify(error);
+  return error.cause ? `${message}: ${error.cause.message}` : message;
 }
 
 function connect(connectionParams) {
@@ -41,7 +49,7 @@ async function refusal(client, query) {
     }
     return { answered: null };
   } catch (error) {
-    return { code: error.code, reason: error.reason };
+    return { code: error.code, reason: describe(error) };
   }
 }
 
@@ -61,7 +69,8 @@ async function createTenant() {
 function follow(client) {
   const created = new Map();
   const waiting = new Map();
-  const dispose = client.subscribe(
+  let disposed = false;
+  const complete = client.subscribe(
     { query: FOLLOW },
     {
       next({ data, errors }) {
@@ -72,43 +81,52 @@ function follow(client) {
         const told = waiting.get(event.tenantId);
         if (told) told(event);
       },
-      error: (error) => fail(`tenantEvents: ${error.reason || JSON.stringify(error)}`),
-      complete: () => {},
+      error: (error) => fail(`tenantEvents: ${describe(error)}`),
+      complete: () => disposed || fail('tenantEvents: completed by the server'),
     },
   );
   const arrival = (id) =>
     created.has(id) ? Promise.resolve(created.get(id)) : new Promise((resolve) => waiting.set(id, resolve));
+  const dispose = () => {
+    disposed = true;
+    complete();
+  };
   return { created, arrival, dispose };
 }
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-doing = 'connecting without a token';
-const refused = await refusal(connect(), '{ __typename }');
-if (refused.code !== 4403) fail(`a client without a token: ${JSON.stringify(refused)}, must be closed with 4403`);
+async function main() {
+  doing = 'connecting without a token';
+  const refused = await refusal(connect(), '{ __typename }');
+  if (refused.code !== 4403) fail(`a client without a token: ${JSON.stringify(refused)}, must be closed with 4403`);
 
-doing = 'asking over the socket';
-const client = connect({ Authorization: `Bearer ${token}` });
-const answers = [];
-for await (const result of client.iterate({ query: '{ __typename }' })) answers.push(result);
-if (answers.length !== 1 || answers[0].errors || typeof answers[0].data?.__typename !== 'string') {
-  fail(`a query over the socket: ${JSON.stringify(answers)}`);
+  doing = 'asking over the socket';
+  const client = connect({ Authorization: `Bearer ${token}` });
+  const answers = [];
+  for await (const result of client.iterate({ query: '{ __typename }' })) answers.push(result);
+  if (answers.length !== 1 || answers[0].errors || typeof answers[0].data?.__typename !== 'string') {
+    fail(`a query over the socket: ${JSON.stringify(answers)}`);
+  }
+
+  // The protocol does not tell when a subscription has begun, and events from before are none of it: the first event tells.
+  // From then on, nothing may be missed.
+  doing = 'waiting for a first event';
+  const events = follow(client);
+  while (events.created.size === 0) {
+    await createTenant();
+    await pause(PROBE_EVERY);
+  }
+
+  doing = 'waiting for TenantCreated';
+  const id = await createTenant();
+  const received = await events.arrival(id);
+  console.log(JSON.stringify({ received }));
+
+  doing = 'closing';
+  events.dispose();
+  await client.dispose();
+  clearTimeout(timeout);
 }
 
-// The protocol does not tell when a subscription has begun, and events from before are none of it: the first event tells.
-// From then on, nothing may be missed.
-doing = 'waiting for a first event';
-const events = follow(client);
-while (events.created.size === 0) {
-  await createTenant();
-  await pause(PROBE_EVERY);
-}
-
-doing = 'waiting for TenantCreated';
-const id = await createTenant();
-const received = await events.arrival(id);
-console.log(JSON.stringify({ received }));
-
-doing = 'closing';
-events.dispose();
-await client.dispose();
+main().catch((error) => fail(`${doing}: ${describe(error)}`));

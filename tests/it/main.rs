@@ -21,6 +21,7 @@ mod outsiders;
 mod permissions;
 mod pgbouncer;
 mod smoke;
+mod telemetry;
 mod tenants;
 mod tokens;
 mod unsafe_database;

@@ -1,4 +1,4 @@
-//! The socket adapter: tells [`Progress`] what passes, ends writes that stall, and ends everything when the house is cut.
+//! The socket adapter: tells [`Progress`](super::progress::Progress) what passes, ends writes that stall, and ends everything when the house is cut.
 
 use std::{
     future::Future as _,
