@@ -26,6 +26,7 @@ pub struct Config {
     pub auth: Auth,
     pub keys: Keys,
     pub tenancy: Tenancy,
+    pub isolation: Isolation,
     pub journal: Journal,
     pub idempotency: Idempotency,
     pub worker: Worker,
@@ -189,6 +190,13 @@ impl TryFrom<String> for Activation {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Isolation {
+    #[serde(deserialize_with = "duration")]
+    pub verify_interval: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Journal {
     pub checkpoint_entries: i64,
     #[serde(deserialize_with = "duration")]
@@ -319,6 +327,14 @@ impl Config {
             &self.telemetry.log_format,
             "must be json, text or empty",
         )?;
+        for (key, interval) in [
+            ("worker.interval", &self.worker.interval),
+            ("isolation.verify_interval", &self.isolation.verify_interval),
+            ("socket.reauthorize_every", &self.socket.reauthorize_every),
+            ("socket.ping_interval", &self.socket.ping_interval),
+        ] {
+            rule(*interval >= Duration::from_millis(10), key, interval, "must be at least 10ms")?;
+        }
         rule(self.server.body_bytes >= 1024, "server.body_bytes", &self.server.body_bytes, "must be at least 1024")
     }
 

@@ -6,6 +6,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     app::App,
     error::Result,
+    isolation::OperatorScope,
     platform::db::{Heard, Listener, Place},
 };
 
@@ -22,6 +23,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     });
     let scheduled = app.clone();
     tasks.spawn(async move { schedule(scheduled).await });
+    let verified = app.clone();
+    tasks.spawn(async move { verify(verified).await });
     let (external, stop) = (app.external.clone(), app.shutdown.clone());
     tasks.spawn(async move { external.run(stop).await });
     tasks
@@ -39,6 +42,30 @@ async fn schedule(app: App) {
     loop {
         ticks.tick().await;
         run_due(&app).await;
+    }
+}
+
+/// Looks again and again whether the database still keeps tenants apart; what is found needs a person.
+async fn verify(app: App) {
+    let mut ticks = tokio::time::interval(app.config.isolation.verify_interval);
+    ticks.tick().await; // start-up has looked already
+    loop {
+        ticks.tick().await;
+        match app.isolation.verify(&OperatorScope::system("isolation-verifier")).await {
+            Ok(findings) => {
+                metrics::gauge!("tenantry_isolation_findings").set(findings.len() as f64);
+                for found in findings {
+                    tracing::error!(
+                        rule = found.rule,
+                        object = found.object,
+                        remedy = found.remedy,
+                        "{}",
+                        found.problem
+                    );
+                }
+            }
+            Err(error) => finished("isolation verifier", Err(error)),
+        }
     }
 }
 

@@ -94,3 +94,21 @@ async fn metrics_count_operations_and_errors() {
         assert!(text.contains(series), "{series} is missing in:\n{text}");
     }
 }
+
+#[tokio::test]
+async fn a_database_that_becomes_unsafe_is_noticed_by_a_running_server() {
+    let app = TestApp::with("[isolation]\nverify_interval = \"50ms\"\n").await;
+    let admin = app.admin().await;
+    let report = "{ isolationReport { safe findings { rule object remedy } } }";
+    assert_eq!(admin.ok(report, json!({})).await["isolationReport"], json!({ "safe": true, "findings": [] }));
+    let db = app.database.superuser().await;
+    let weaken = "alter table tenantry.tenants no force row level security";
+    sea_orm::ConnectionTrait::execute_unprepared(&db, weaken).await.unwrap();
+    let begun = Instant::now();
+    while app.metric("tenantry_isolation_findings ").await != Some(1.0) {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the schedule found nothing");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let found = admin.ok(report, json!({})).await["isolationReport"]["findings"][0].clone();
+    assert_eq!((&found["rule"], &found["object"]), (&json!("rls-forced"), &json!("tenantry.tenants")), "{found}");
+}
