@@ -31,7 +31,7 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
     let app = App::new(config, Clock::default(), &place)?;
     app.prepare(&place).await?;
     let tasks = worker::start(&app, &place);
-    let limits = limits(&app);
+    let limits = edge::connection_limits(&app.config.server);
     welcome(&app, &place, output).await?;
     let stop = app.shutdown.clone();
     tokio::spawn(async move {
@@ -48,19 +48,6 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
     tokio::task::spawn_blocking(move || drop(place)).await.map_err(Error::internal)?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// What the accept loop allows.
-fn limits(app: &App) -> listener::Limits {
-    let server = &app.config.server;
-    listener::Limits {
-        first_byte: server.first_byte_timeout,
-        header: server.header_timeout,
-        idle: server.idle_timeout,
-        max_connections: server.max_connections,
-        max_connections_per_address: server.max_connections_per_address,
-        shutdown_grace: server.shutdown_grace,
-    }
 }
 
 /// Where to go and what to try first: with a token only where a person sits before the terminal of a private database.

@@ -86,6 +86,18 @@ fn cors(origins: &[String]) -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
+/// What `config` allows a connection.
+pub fn connection_limits(server: &config::Server) -> listener::Limits {
+    listener::Limits {
+        first_byte: server.first_byte_timeout,
+        header: server.header_timeout,
+        idle: server.idle_timeout,
+        max_connections: server.max_connections,
+        max_connections_per_address: server.max_connections_per_address,
+        shutdown_grace: server.shutdown_grace,
+    }
+}
+
 /// What `config` says a document may ask for.
 pub(crate) fn admission_limits(limits: &config::GraphQl) -> admission::Limits {
     admission::Limits {

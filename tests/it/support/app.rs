@@ -60,7 +60,8 @@ impl TestApp {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let mut tasks = worker::start(&app, &place);
-        let (router, limits, stop) = (edge::router(&app), limits(&app), app.shutdown.clone());
+        let (router, limits, stop) =
+            (edge::router(&app), edge::connection_limits(&app.config.server), app.shutdown.clone());
         tasks
             .spawn(async move { listener::serve(socket, router, limits, async move { stop.cancelled().await }).await });
         let started = Self { app, address, database, canaries, _tasks: tasks };
@@ -179,17 +180,5 @@ impl TestApp {
 impl Drop for TestApp {
     fn drop(&mut self) {
         self.app.shutdown.cancel();
-    }
-}
-
-fn limits(app: &App) -> listener::Limits {
-    let server = &app.config.server;
-    listener::Limits {
-        first_byte: server.first_byte_timeout,
-        header: server.header_timeout,
-        idle: server.idle_timeout,
-        max_connections: server.max_connections,
-        max_connections_per_address: server.max_connections_per_address,
-        shutdown_grace: server.shutdown_grace,
     }
 }
