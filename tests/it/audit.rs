@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Tenant, TestApp};
+use crate::support::{Client, Received, Socket, Tenant, TestApp};
 
 const VERIFY: &str = "query($id: ID) { verifyAudit(tenantId: $id) { valid entries checkpoints lastSequence signedUpTo problems { sequence kind } } }";
 
@@ -177,9 +177,7 @@ async fn events_arrive_on_every_replica_and_a_stream_resumes_without_gap() {
     let subscribe = "subscription($after: String) { tenantEvents(after: $after) { cursor event sequence } }";
     let mut stream = replica.socket(&service).await;
     stream.subscribe("1", subscribe, json!({})).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    rename(&admin, &tenant, "one").await;
-    let first = stream.event().await["data"]["tenantEvents"].clone();
+    let first = first_event(&mut stream, &admin, &tenant).await;
     assert_eq!(first["event"], "TenantUpdated");
     drop(stream);
     for index in 0..5 {
@@ -199,8 +197,8 @@ async fn a_feed_over_all_tenants_waits_for_open_transactions_and_skips_nothing()
     let app = TestApp::start().await;
     let (admin, a, b) = (app.admin().await, app.tenant("a-tenant").await, app.tenant("b-tenant").await);
     let mut stream = app.socket(&admin).await;
-    stream.subscribe("1", "subscription { tenantEvents { tenantId event } }", json!({})).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    stream.subscribe("1", "subscription { tenantEvents { tenantId event entry { after } } }", json!({})).await;
+    first_event(&mut stream, &admin, &b).await;
     let db = app.database.superuser().await;
     let open = begin(&db).await;
     // A transaction that began first writes into A's journal, and commits last.
@@ -212,12 +210,28 @@ async fn a_feed_over_all_tenants_waits_for_open_transactions_and_skips_nothing()
     .await
     .unwrap();
     rename(&admin, &b, "meanwhile").await;
-    assert!(stream.next_within(Duration::from_millis(500)).await.is_none(), "rows behind an open transaction wait");
+    while let Some(Received::Message(early)) = stream.next_within(Duration::from_millis(500)).await {
+        assert!(!early.to_string().contains("meanwhile"), "rows behind an open transaction wait: {early}");
+    }
     open.commit().await.unwrap();
-    let mut events = [stream.event().await, stream.event().await];
-    events.sort_by_key(|event| event["data"]["tenantEvents"]["event"].to_string());
-    assert_eq!(events[0]["data"]["tenantEvents"]["event"], "Late");
-    assert_eq!(events[1]["data"]["tenantEvents"]["tenantId"], json!(b.id));
+    let (mut late, mut meanwhile) = (false, false);
+    while !(late && meanwhile) {
+        let event = stream.event().await["data"]["tenantEvents"].clone();
+        late |= event["event"] == "Late";
+        meanwhile |= event["tenantId"] == json!(b.id) && event["entry"]["after"]["name"] == "meanwhile";
+    }
+}
+
+/// The protocol does not say when a subscription has begun: changes are made until the first one arrives.
+async fn first_event(stream: &mut Socket, admin: &Client, tenant: &Tenant) -> Value {
+    for attempt in 0..50 {
+        rename(admin, tenant, &format!("attempt {attempt}")).await;
+        if let Some(Received::Message(message)) = stream.next_within(Duration::from_millis(200)).await {
+            assert_eq!(message["type"], "next", "{message}");
+            return message["payload"]["data"]["tenantEvents"].clone();
+        }
+    }
+    panic!("no event arrived");
 }
 
 #[expect(clippy::disallowed_methods, reason = "plays another program that keeps its transaction open")]
