@@ -10,13 +10,13 @@ use super::{
     admission::{Admission, Admitted, catalogue::Catalogue},
     errors,
     schema::TenantrySchema,
-    tenant::LargestPage,
 };
 use crate::{
     access::{self, Caller, Effect, Permission},
     app::App,
     config,
     error::{Error, Result},
+    platform::page::LargestPage,
     tenancy::graphql::Plans,
 };
 

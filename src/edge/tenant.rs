@@ -13,7 +13,7 @@ use crate::{
     oauth::graphql::TenantClients,
     platform::{
         ids::TenantId,
-        page::{PageInfo, PageRequest},
+        page::{LargestPage, PageInfo, PageRequest},
     },
     tenancy::{
         self, Deletion, NewTenant, TenantFilter, TenantOrder,
@@ -36,10 +36,6 @@ impl From<Arc<tenancy::Tenant>> for TenantObject {
         Self(TenantCore(tenant.clone()), TenantPlan(tenant.clone()), TenantAudit(tenant.clone()), TenantClients(tenant))
     }
 }
-
-/// Largest page of a list, as configured.
-#[derive(Clone, Copy, Debug)]
-pub struct LargestPage(pub usize);
 
 /// One page of tenants.
 #[derive(Debug, SimpleObject)]

@@ -1,6 +1,6 @@
 //! Sessions that PostgreSQL holds to one tenant, and the proof that it does.
 //!
-//! *Owns*: no table. *Rules*: a verified token becomes a [`Caller`](crate::access::Caller); a caller that passes the checks
+//! *Owns*: `idempotency_keys`. *Rules*: a verified token becomes a [`Caller`](crate::access::Caller); a caller that passes the checks
 //! of [`TenantScope::enter`] has a scope; only a scope opens a [`TenantTx`]. A transaction that changed something ends with
 //! the journal entries of what was done; there is no other commit but `commit_unrecorded`, which says why.
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    access::{Audience, Binding, Caller, Effect, Permission},
+    access::{Binding, Caller, Effect, Permission},
     error::{Error, Kind, Result},
     platform::ids::TenantId,
 };
@@ -126,7 +126,6 @@ impl OperatorScope {
                 permission.name
             )));
         }
-        debug_assert!(matches!(permission.audience, Audience::Platform | Audience::Anyone));
         Ok(Self { caller: caller.clone(), effect: permission.effect })
     }
 

@@ -5,7 +5,7 @@ use super::{
     entry::{Entry, Stamp},
 };
 use crate::{
-    error::{Context as _, Result},
+    error::{Context as _, Error, Result},
     platform::{
         db::Tx,
         ids::{EntryId, TenantId},
@@ -35,8 +35,11 @@ const MOVE_HEAD: &str = "
     update tenantry.journal_heads set sequence = $2, hash = $3, unsigned_since = coalesce(unsigned_since, $4)
     where tenant_id = $1 returning pg_notify('tenantry', $1::text)::text";
 
-/// Appends `entries` to the chain of `tenant`, inside `tx`.
+/// Appends `entries` to the chain of `tenant`, inside `tx`. None at all is an error: a change has a record.
 pub async fn append(tx: &Tx, tenant: TenantId, stamp: &Stamp, entries: &[Entry]) -> Result<()> {
+    if entries.is_empty() {
+        return Err(Error::internal("a change would be committed without a record"));
+    }
     let row = tx.row(LOCK_HEAD, [tenant.into(), GENESIS.to_vec().into()]).await?.context("lock the chain")?;
     let head = Head::from_query_result(&row, "")?;
     let mut sequence = head.sequence;

@@ -9,6 +9,10 @@ use crate::error::{Error, Result};
 /// Page size where the client names none.
 pub const DEFAULT_SIZE: usize = 25;
 
+/// Largest page of any list, as configured; the schema's data hold it.
+#[derive(Clone, Copy, Debug)]
+pub struct LargestPage(pub usize);
+
 /// Which page is wanted: up to `first` items after the one that `after` names.
 #[derive(Clone, Debug)]
 pub struct PageRequest {

@@ -11,14 +11,13 @@ pub use self::entry::{AuditActor, AuditActorKind, AuditConnection, AuditEdge, Au
 use super::{Audit, Chain, Cursor, Export, ExportFormat, Filter, Order, Reach, Report};
 use crate::{
     error::Error,
-    platform::page::PageRequest,
+    platform::page::{LargestPage, PageRequest},
     tenancy::{
         Tenant,
         graphql::{enter, enter_own_or, enter_platform},
     },
 };
 
-const LARGEST_PAGE: usize = 100;
 const LARGEST_EXPORT: i32 = 10_000;
 /// An export ends early where its content would get longer than this, in bytes.
 const LONGEST_CONTENT: usize = 8 << 20;
@@ -73,7 +72,7 @@ impl AuditQuery {
     ) -> Result<AuditConnection> {
         let filter = filter.unwrap_or_default();
         let reach = reach(ctx, "Query", tenant_id.as_ref(), &filter).await?;
-        let request = PageRequest::new(first, after, LARGEST_PAGE)?;
+        let request = PageRequest::new(first, after, ctx.data::<LargestPage>()?.0)?;
         Ok(handle(ctx)?.list(&reach, &filter, order.unwrap_or_default(), &request).await?.into())
     }
 
@@ -151,7 +150,7 @@ impl TenantAudit {
         #[graphql(desc = "Cursor of the last entry of the page before.")] after: Option<String>,
     ) -> Result<AuditConnection> {
         let scope = enter(ctx, "Tenant", &self.0.id.into()).await?;
-        let request = PageRequest::new(first, after, LARGEST_PAGE)?;
+        let request = PageRequest::new(first, after, ctx.data::<LargestPage>()?.0)?;
         let reach = Reach::Chain(Chain::Tenant(scope));
         Ok(handle(ctx)?.list(&reach, &Filter::default(), Order::NewestFirst, &request).await?.into())
     }
