@@ -16,7 +16,7 @@ use crate::{
         page::{LargestPage, PageInfo, PageRequest},
     },
     tenancy::{
-        self, Deletion, NewTenant, TenantFilter, TenantOrder,
+        self, Deletion, NewTenant, TenantFilter, TenantOrder, TenantView,
         declaration::{Declaration, Difference, DocumentFormat, DryRun},
         graphql::{
             ChangeTenantPlanInput, CreatePlanInput, CreateTenantInput, DeleteTenantInput, PlanObject,
@@ -31,9 +31,15 @@ use crate::{
 #[graphql(name = "Tenant")]
 pub struct TenantObject(TenantCore, TenantPlan, TenantAudit, TenantClients);
 
+impl From<TenantView> for TenantObject {
+    fn from(tenant: TenantView) -> Self {
+        Self(TenantCore(tenant.clone()), TenantPlan(tenant.clone()), TenantAudit(tenant.clone()), TenantClients(tenant))
+    }
+}
+
 impl From<Arc<tenancy::Tenant>> for TenantObject {
     fn from(tenant: Arc<tenancy::Tenant>) -> Self {
-        Self(TenantCore(tenant.clone()), TenantPlan(tenant.clone()), TenantAudit(tenant.clone()), TenantClients(tenant))
+        TenantView::from(tenant).into()
     }
 }
 
@@ -171,7 +177,7 @@ impl TenantQuery {
         let page = handle(ctx)?.list(&scope, &filter.unwrap_or_default(), order, &request).await?;
         let cursors: Vec<_> = page.items.iter().map(|tenant| tenancy::cursor(tenant, order)).collect();
         let page_info = PageInfo::new(&page, &cursors);
-        let nodes = page.items.into_iter().map(|tenant| TenantObject::from(Arc::new(tenant)));
+        let nodes = TenantView::of_page(handle(ctx)?, &scope, page.items).into_iter().map(TenantObject::from);
         let edges = cursors.into_iter().zip(nodes).map(|(cursor, node)| TenantEdge { cursor, node }).collect();
         Ok(TenantConnection { edges, page_info })
     }

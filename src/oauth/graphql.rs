@@ -1,7 +1,5 @@
 //! The part of the schema that is about clients of the token endpoint, and signing keys.
 
-use std::sync::Arc;
-
 use async_graphql::{Context, Enum, ID, InputObject, Json, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -12,7 +10,7 @@ use crate::{
     error::Error,
     platform::ids::ClientId,
     tenancy::{
-        Tenant,
+        TenantView,
         graphql::{conditions, enter, enter_own_or, enter_platform},
     },
 };
@@ -227,7 +225,7 @@ impl OAuthMutation {
 
 /// A tenant's clients.
 #[derive(Clone, Debug)]
-pub struct TenantClients(pub Arc<Tenant>);
+pub struct TenantClients(pub TenantView);
 
 #[Object]
 impl TenantClients {
@@ -236,7 +234,7 @@ impl TenantClients {
     /// Scope: `auth:client:read`.
     #[graphql(name = "oauthClients")]
     async fn oauth_clients(&self, ctx: &Context<'_>) -> Result<Vec<OAuthClientObject>> {
-        list(ctx, &Owner::Tenant(enter(ctx, "Tenant", &self.0.id.into()).await?)).await
+        list(ctx, &Owner::Tenant(enter(ctx, "Tenant", &self.0.id().into()).await?)).await
     }
 }
 

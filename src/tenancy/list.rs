@@ -3,7 +3,8 @@
 use async_graphql::{Enum, InputObject};
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, Order, QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
+    ColumnTrait as _, DbBackend, DerivePartialModel, EntityTrait as _, FromQueryResult as _, Order,
+    PartialModelTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _, Select,
     sea_query::{Expr, ExprTrait as _, SimpleExpr},
 };
 use serde::{Deserialize, Serialize};
@@ -60,19 +61,59 @@ enum Key {
     Name(String, TenantId),
 }
 
+/// What lists show of a tenant: the columns that are small and mostly wanted. A page of whole rows costs three times as much.
+#[derive(Clone, Debug, DerivePartialModel)]
+#[sea_orm(entity = "Entity")]
+pub struct Summary {
+    pub id: TenantId,
+    pub slug: String,
+    pub external_id: Option<String>,
+    pub name: String,
+    pub plan: String,
+    pub isolation_tier: IsolationTier,
+    pub region: String,
+    pub status: Status,
+    pub version: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+impl From<&Tenant> for Summary {
+    fn from(tenant: &Tenant) -> Self {
+        Self {
+            id: tenant.id,
+            slug: tenant.slug.clone(),
+            external_id: tenant.external_id.clone(),
+            name: tenant.name.clone(),
+            plan: tenant.plan.clone(),
+            isolation_tier: tenant.isolation_tier,
+            region: tenant.region.clone(),
+            status: tenant.status,
+            version: tenant.version,
+            created_at: tenant.created_at,
+            updated_at: tenant.updated_at,
+        }
+    }
+}
+
 pub(super) async fn list(
     tx: &Tx,
     filter: &TenantFilter,
     order: TenantOrder,
     request: &PageRequest,
-) -> Result<Page<Tenant>> {
+) -> Result<Page<Summary>> {
     let query = ordered(filtered(Entity::find(), filter)?, order, request.key()?)?;
-    let rows = query.limit(request.first as u64 + 1).all(tx).await?;
+    let query = Summary::select_cols(query.select_only());
+    let mut statement = query.build(DbBackend::Postgres);
+    // Not bound: PostgreSQL takes an unknown limit for a tenth of the table, finds its plan for any limit too dear, and
+    // plans every call anew.
+    statement.sql.push_str(&format!(" LIMIT {}", request.first + 1));
+    let rows = Summary::find_by_statement(statement).all(tx).await?;
     Ok(request.page(rows))
 }
 
 /// The cursor of `tenant` in a list of this order.
-pub fn cursor(tenant: &Tenant, order: TenantOrder) -> String {
+pub fn cursor(tenant: &Summary, order: TenantOrder) -> String {
     page::encode(&match order {
         TenantOrder::CreatedAtAsc | TenantOrder::CreatedAtDesc => {
             Key::Created(tenant.created_at.timestamp_micros(), tenant.id)

@@ -25,13 +25,14 @@ mod slug;
 mod snapshot;
 mod store;
 mod tenant;
+mod view;
 
 use std::sync::Arc;
 
 pub use self::{
     change::{Deletion, SuspensionOrder, Update},
     create::NewTenant,
-    list::{TenantFilter, TenantOrder, cursor},
+    list::{Summary, TenantFilter, TenantOrder, cursor},
     plan::Plan,
     profile::Profile,
     sla::{Sla, SlaOverrides},
@@ -40,6 +41,7 @@ pub use self::{
         IsolationTier, Labels, PlannedSuspension, Sections, Status, Suspension, SuspensionMode, SuspensionReason,
         Tenant,
     },
+    view::TenantView,
 };
 use crate::{
     access::{Caller, Effect, Permission},
@@ -107,6 +109,14 @@ impl Tenancy {
         Ok(Arc::new(tenant))
     }
 
+    /// The rows of several tenants, for operators.
+    pub async fn get_several(&self, scope: &OperatorScope, tenants: &[TenantId]) -> Result<Vec<Tenant>> {
+        let tx = self.isolation.begin_operator(scope).await?;
+        let found = store::find_several(&tx, tenants).await?;
+        tx.commit_unrecorded("a read").await?;
+        Ok(found)
+    }
+
     /// The id behind a slug, for operators.
     pub async fn find_by_slug(&self, scope: &OperatorScope, slug: &str) -> Result<Option<TenantId>> {
         let tx = self.isolation.begin_operator(scope).await?;
@@ -115,13 +125,14 @@ impl Tenancy {
         Ok(row.map(|row| row.try_get("", "tenant_id")).transpose()?)
     }
 
+    /// A page of what lists show; [`TenantView::of_page`] reads the rest when it is wanted.
     pub async fn list(
         &self,
         scope: &OperatorScope,
         filter: &TenantFilter,
         order: TenantOrder,
         page: &PageRequest,
-    ) -> Result<Page<Tenant>> {
+    ) -> Result<Page<Summary>> {
         let tx = self.isolation.begin_operator(scope).await?;
         let page = list::list(&tx, filter, order, page).await?;
         tx.commit_unrecorded("a read").await?;

@@ -1,8 +1,13 @@
 //! The rows of `tenants`, inside a session that says whose.
 
-use sea_orm::{ActiveModelTrait as _, ActiveValue::NotSet, EntityTrait as _, IntoActiveModel as _, QuerySelect as _};
+use sea_orm::{
+    ActiveModelTrait as _,
+    ActiveValue::NotSet,
+    EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
+    sea_query::{Expr, ExprTrait as _, extension::postgres::PgFunc},
+};
 
-use super::tenant::{Entity, Tenant};
+use super::tenant::{Column, Entity, Tenant};
 use crate::{
     error::{Error, Result},
     platform::{
@@ -13,6 +18,11 @@ use crate::{
 
 pub(super) async fn find(tx: &Tx, tenant: TenantId) -> Result<Option<Tenant>> {
     Ok(Entity::find_by_id(tenant).one(tx).await?)
+}
+
+pub(super) async fn find_several(tx: &Tx, tenants: &[TenantId]) -> Result<Vec<Tenant>> {
+    let ids: Vec<_> = tenants.iter().map(|tenant| tenant.uuid()).collect();
+    Ok(Entity::find().filter(Expr::col(Column::Id).eq(PgFunc::any(ids))).all(tx).await?)
 }
 
 /// The tenant's row, held until the transaction ends: changes of one tenant go one after the other.

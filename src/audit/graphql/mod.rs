@@ -2,8 +2,6 @@
 
 mod entry;
 
-use std::sync::Arc;
-
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject, Subscription};
 use futures::{Stream, StreamExt as _};
 
@@ -13,7 +11,7 @@ use crate::{
     error::Error,
     platform::page::{LargestPage, PageRequest},
     tenancy::{
-        Tenant,
+        TenantView,
         graphql::{enter, enter_own_or, enter_platform},
     },
 };
@@ -136,7 +134,7 @@ impl AuditSubscription {
 
 /// A tenant's journal.
 #[derive(Clone, Debug)]
-pub struct TenantAudit(pub Arc<Tenant>);
+pub struct TenantAudit(pub TenantView);
 
 #[Object]
 impl TenantAudit {
@@ -149,7 +147,7 @@ impl TenantAudit {
         #[graphql(desc = "At most 100; 25 where not given.")] first: Option<i32>,
         #[graphql(desc = "Cursor of the last entry of the page before.")] after: Option<String>,
     ) -> Result<AuditConnection> {
-        let scope = enter(ctx, "Tenant", &self.0.id.into()).await?;
+        let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
         let request = PageRequest::new(first, after, ctx.data::<LargestPage>()?.0)?;
         let reach = Reach::Chain(Chain::Tenant(scope));
         Ok(handle(ctx)?.list(&reach, &Filter::default(), Order::NewestFirst, &request).await?.into())
