@@ -205,6 +205,25 @@ async fn lists_are_filtered_ordered_and_walked_page_by_page_without_gap() {
 }
 
 #[tokio::test]
+async fn a_listed_tenant_is_the_same_as_one_asked_for_by_itself() {
+    let app = TestApp::start().await;
+    let (a, b) = (app.tenant("acme").await, app.tenant("beta").await);
+    let admin = app.admin().await;
+    let suspend =
+        "mutation($id: ID!) { suspendTenant(input: {id: $id, reason: BILLING, note: \"unpaid\"}) { tenant { id } } }";
+    admin.ok(suspend, json!({ "id": b.id })).await;
+    const ALL: &str = "fragment All on Tenant { id slug externalId name planKey isolationTier region status allowedTransitions
+        suspension { mode reason note since drainUntil } suspendAt resumeAt deletedAt eraseAt accessEpoch
+        profile { legalName displayName crmId partner billingAddress { lines } technicalContacts { name email phone } }
+        labels { key value } slaOverrides { uptime } section(name: \"settings\") sla { uptime } plan { key } version createdAt updatedAt }";
+    let list = admin.ok(&format!("{{ tenants {{ edges {{ node {{ ...All }} }} }} }} {ALL}"), json!({})).await;
+    for (tenant, edge) in [&a, &b].iter().zip(list["tenants"]["edges"].as_array().unwrap()) {
+        let alone = format!("query($id: ID!) {{ tenant(id: $id) {{ ...All }} }} {ALL}");
+        assert_eq!(admin.ok(&alone, json!({ "id": tenant.id })).await["tenant"], edge["node"]);
+    }
+}
+
+#[tokio::test]
 async fn plans_are_a_catalogue_that_operators_extend() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
