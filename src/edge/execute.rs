@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use async_graphql::{Request, Response, ServerError, dataloader::DataLoader, parser::types::OperationType};
+use async_graphql::{Request, Response, ServerError, parser::types::OperationType};
 use futures::{StreamExt as _, stream::BoxStream};
 use tracing::Instrument as _;
 
@@ -17,7 +17,6 @@ use crate::{
     config,
     error::{Error, Result},
     platform::page::LargestPage,
-    tenancy::graphql::Plans,
 };
 
 /// The schema with everything that is checked before it is asked.
@@ -100,7 +99,7 @@ impl Engine {
     ) -> Response {
         let began = Instant::now();
         let kind = kind_name(admitted.operation().kind);
-        let (engine, prepared) = (self.clone(), self.prepare(caller, request, &admitted));
+        let (engine, prepared) = (self.clone(), Self::prepare(caller, request, &admitted));
         let task = tokio::spawn(async move { engine.schema.execute(prepared).await }.in_current_span());
         let mut response = match tokio::time::timeout(self.app.config.server.request_timeout, task).await {
             Ok(Ok(response)) => response,
@@ -122,7 +121,7 @@ impl Engine {
         admitted: &Admitted,
         request_id: String,
     ) -> BoxStream<'static, Response> {
-        let request = self.prepare(caller, request, admitted);
+        let request = Self::prepare(caller, request, admitted);
         let most = self.limits.errors;
         let present = move |mut response: Response| {
             errors::present(&mut response.errors, &request_id, most);
@@ -131,8 +130,8 @@ impl Engine {
         self.schema.execute_stream(request).map(present).boxed()
     }
 
-    fn prepare(&self, caller: Arc<Caller>, request: Request, admitted: &Admitted) -> Request {
-        let mut request = request.data(caller).data(DataLoader::new(Plans(self.app.tenancy.clone()), tokio::spawn));
+    fn prepare(caller: Arc<Caller>, request: Request, admitted: &Admitted) -> Request {
+        let mut request = request.data(caller);
         request.set_parsed_query(admitted.executable());
         request
     }

@@ -70,6 +70,12 @@ impl Isolation {
     pub async fn observe(&self, tenant: TenantId) -> Result<ReadTx> {
         Ok(ReadTx { tx: self.db.begin(Session::TenantReadOnly(tenant)).await? })
     }
+
+    /// Reads the platform's catalogues for memory.
+    #[expect(clippy::disallowed_methods, reason = "read-only, for what every tenant may know")]
+    pub async fn observe_platform(&self) -> Result<ReadTx> {
+        Ok(ReadTx { tx: self.db.begin(Session::OperatorReadOnly).await? })
+    }
 }
 
 /// A transaction of one tenant.
@@ -156,7 +162,7 @@ impl OperatorTx {
     }
 }
 
-/// A read-only transaction of one tenant.
+/// A read-only transaction of one tenant, or of the platform.
 #[derive(Debug)]
 pub struct ReadTx {
     tx: Tx,

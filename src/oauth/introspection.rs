@@ -33,7 +33,7 @@ impl OAuth {
             return Ok(());
         }
         let tenant = self.0.tenancy.snapshots().get(client.tenant_id).await?;
-        match tenant.map(|tenant| tenant.standing().access) {
+        match tenant.map(|known| known.tenant.standing().access) {
             Some(Access::Open | Access::ReadOnly) => Ok(()),
             Some(Access::Closed(kind)) => Err(Refusal::tenant_closed(kind)),
             None => Err(Refusal::tenant_closed(crate::error::Kind::Unauthenticated)),
@@ -46,11 +46,11 @@ impl OAuth {
             return Ok(false);
         }
         let Some(id) = claims.tenant_id else { return Ok(true) };
-        let Some(tenant) = self.0.tenancy.snapshots().get(id).await? else { return Ok(false) };
+        let Some(known) = self.0.tenancy.snapshots().get(id).await? else { return Ok(false) };
         let binding = Binding::Tenant { id, epoch: claims.epoch, issued_at: claims.iat };
         let caller =
             Caller { subject: claims.sub.clone(), binding, scopes: ScopeSet::default(), origin: Origin::default() };
-        Ok(may_act(&caller, &tenant.standing(), Effect::Read).is_ok())
+        Ok(may_act(&caller, &known.tenant.standing(), Effect::Read).is_ok())
     }
 }
 

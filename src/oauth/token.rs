@@ -117,11 +117,11 @@ impl OAuth {
 
     /// The tenant, if its services may sign in.
     async fn open_tenant(&self, id: TenantId, now: DateTime<Utc>) -> Result<Arc<Tenant>, Refusal> {
-        let tenant = self.0.tenancy.snapshots().get(id).await?;
-        let tenant = tenant.ok_or_else(|| Refusal::tenant_closed(Kind::Unauthenticated))?;
-        match closed(&tenant, now) {
+        let known = self.0.tenancy.snapshots().get(id).await?;
+        let known = known.ok_or_else(|| Refusal::tenant_closed(Kind::Unauthenticated))?;
+        match closed(&known.tenant, now) {
             Some(kind) => Err(Refusal::tenant_closed(kind)),
-            None => Ok(tenant),
+            None => Ok(known.tenant.clone()),
         }
     }
 

@@ -5,15 +5,24 @@ use crate::{
     error::{Error, Result},
     isolation::{Conditions, OperatorScope},
     journal::Entry,
+    platform::ids::TenantId,
 };
 
 impl Tenancy {
-    /// All plans. Everyone may know what is sold, so the platform reads them itself.
+    /// All plans, from memory: everyone may know what is sold.
     pub async fn plans(&self) -> Result<Vec<Plan>> {
-        let tx = self.isolation.begin_operator(&OperatorScope::system("read plans")).await?;
-        let plans = plan::all(&tx).await?;
-        tx.commit_unrecorded("a read").await?;
-        Ok(plans)
+        Ok(self.snapshots.catalogue().await?.plans.clone())
+    }
+
+    /// The plan that a tenant is on.
+    pub async fn plan(&self, key: &str) -> Result<Plan> {
+        if let Some(plan) = self.snapshots.catalogue().await?.plan(key) {
+            return Ok(plan.clone());
+        }
+        // Made by another replica a moment ago: the tenant's change was heard first.
+        self.snapshots.refresh(TenantId::PLATFORM).await;
+        let catalogue = self.snapshots.catalogue().await?;
+        catalogue.plan(key).cloned().ok_or_else(|| Error::internal("a tenant's plan is always in the catalogue"))
     }
 
     /// Adds a plan. `version` and times of `plan` are set here.
@@ -29,6 +38,7 @@ impl Tenancy {
         plan::insert(&tx, plan.clone()).await?;
         tx.keep_answer(conditions, &plan).await?;
         tx.commit([Entry::new("PlanCreated", "plan", &plan.key).change(None, Some(&plan))?]).await?;
+        self.snapshots.refresh(TenantId::PLATFORM).await;
         Ok(plan)
     }
 
@@ -56,6 +66,7 @@ impl Tenancy {
         let (was, is) = differences(&before, &plan)?;
         let entry = Entry { before: Some(was), after: Some(is), ..Entry::new("PlanUpdated", "plan", key) };
         tx.commit([entry]).await?;
+        self.snapshots.refresh(TenantId::PLATFORM).await;
         Ok(plan)
     }
 }

@@ -36,7 +36,7 @@ pub use self::{
     plan::Plan,
     profile::Profile,
     sla::{Sla, SlaOverrides},
-    snapshot::Snapshots,
+    snapshot::{Catalogue, Part, Snapshot, Snapshots},
     tenant::{
         IsolationTier, Labels, PlannedSuspension, Sections, Status, Suspension, SuspensionMode, SuspensionReason,
         Tenant,
@@ -79,7 +79,7 @@ impl Tenancy {
             // Operators are not held back by a tenant's state; whether there is such a tenant, its row will tell.
             None => return TenantScope::enter_as_operator(caller, tenant, permission),
             Some(bound) if bound != tenant => return Err(Error::not_found()),
-            Some(_) => self.snapshots.get(tenant).await?.ok_or_else(Error::unauthenticated)?.standing(),
+            Some(_) => self.snapshots.get(tenant).await?.ok_or_else(Error::unauthenticated)?.tenant.standing(),
         };
         TenantScope::enter(caller, tenant, &standing, permission)
     }
@@ -88,20 +88,20 @@ impl Tenancy {
     pub async fn admit(&self, caller: &Caller, effect: Effect) -> Result<()> {
         let Some(tenant) = caller.tenant() else { return Ok(()) };
         let known = self.snapshots.get(tenant).await?.ok_or_else(Error::unauthenticated)?;
-        may_act(caller, &known.standing(), effect)
+        may_act(caller, &known.tenant.standing(), effect)
     }
 
     /// The same from memory alone: `None` where the tenant is not there and must be asked for.
     pub fn admit_from_memory(&self, caller: &Caller, effect: Effect) -> Option<Result<()>> {
         let Some(tenant) = caller.tenant() else { return Some(Ok(())) };
         let known = self.snapshots.cached(tenant)?;
-        Some(may_act(caller, &known.standing(), effect))
+        Some(may_act(caller, &known.tenant.standing(), effect))
     }
 
     /// The tenant, from memory for its own services, from its row for operators.
     pub async fn get(&self, scope: &TenantScope) -> Result<Arc<Tenant>> {
         if !scope.caller().is_platform() {
-            return self.snapshots.get(scope.tenant()).await?.ok_or_else(Error::not_found);
+            return Ok(self.snapshots.get(scope.tenant()).await?.ok_or_else(Error::not_found)?.tenant.clone());
         }
         let tx = self.isolation.begin(scope).await?;
         let tenant = store::find(&tx, scope.tenant()).await?.ok_or_else(Error::not_found)?;

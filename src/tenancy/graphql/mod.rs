@@ -13,7 +13,7 @@ pub use self::{
         ChangeTenantPlanInput, CreateTenantInput, DeleteTenantInput, SuspendTenantInput, TenantActionInput,
         UpdateTenantInput,
     },
-    plan::{CreatePlanInput, PlanObject, Plans, UpdatePlanInput},
+    plan::{CreatePlanInput, PlanObject, UpdatePlanInput},
     tenant::{TenantCore, TenantPlan},
 };
 use super::Tenancy;

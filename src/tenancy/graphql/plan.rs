@@ -1,11 +1,8 @@
 //! Plans and what the mutations of plans take.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::BTreeMap;
 
-use async_graphql::{InputObject, Object, SimpleObject, dataloader::Loader};
+use async_graphql::{InputObject, Object, SimpleObject};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
@@ -13,7 +10,7 @@ use super::sla::{SlaInput, SlaTerms};
 use crate::{
     error::{Error, Result},
     tenancy::{
-        IsolationTier, Plan, Sla, SlaOverrides, Tenancy,
+        IsolationTier, Plan, Sla, SlaOverrides,
         plan::{Features, QuotaDefaults},
     },
 };
@@ -160,18 +157,4 @@ fn quotas(limits: Vec<QuotaDefaultInput>) -> Result<QuotaDefaults> {
     let count = limits.len();
     let map: BTreeMap<_, _> = limits.into_iter().map(|limit| (limit.key, limit.limit)).collect();
     if map.len() < count { Err(Error::invalid("quotas", "names a key twice")) } else { Ok(QuotaDefaults(map)) }
-}
-
-/// Loads plans by key; the catalogue is small.
-#[derive(Debug)]
-pub struct Plans(pub Tenancy);
-
-impl Loader<String> for Plans {
-    type Value = Plan;
-    type Error = Arc<Error>;
-
-    async fn load(&self, keys: &[String]) -> Result<HashMap<String, Plan>, Arc<Error>> {
-        let plans = self.0.plans().await.map_err(Arc::new)?;
-        Ok(plans.into_iter().filter(|plan| keys.contains(&plan.key)).map(|plan| (plan.key.clone(), plan)).collect())
-    }
 }

@@ -1,17 +1,11 @@
 //! The plain fields of a tenant and what its plan gives it.
 
-use async_graphql::{Context, ID, Json, Object, SimpleObject, dataloader::DataLoader};
+use async_graphql::{Context, ID, Json, Object, SimpleObject};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{
-    plan::{PlanObject, Plans},
-    sla::SlaTerms,
-};
-use crate::{
-    error::{Error, Result},
-    tenancy::{IsolationTier, Plan, Profile, Status, Suspension, SuspensionMode, SuspensionReason, TenantView},
-};
+use super::{handle, plan::PlanObject, sla::SlaTerms};
+use crate::tenancy::{IsolationTier, Profile, Status, Suspension, SuspensionMode, SuspensionReason, TenantView};
 
 /// The plain fields of a tenant.
 #[derive(Clone, Debug)]
@@ -131,22 +125,14 @@ pub struct TenantPlan(pub TenantView);
 impl TenantPlan {
     /// The plan that it is on.
     async fn plan(&self, ctx: &Context<'_>) -> async_graphql::Result<PlanObject> {
-        Ok(PlanObject(plan_of(ctx, &self.0).await?))
+        Ok(PlanObject(handle(ctx)?.plan(&self.0.summary().plan).await?))
     }
 
     /// What is promised: the plan's terms with the tenant's own on top.
     async fn sla(&self, ctx: &Context<'_>) -> async_graphql::Result<SlaTerms> {
-        Ok(plan_of(ctx, &self.0).await?.sla.with(&self.0.whole().await?.sla).into())
+        let plan = handle(ctx)?.plan(&self.0.summary().plan).await?;
+        Ok(plan.sla.with(&self.0.whole().await?.sla).into())
     }
-}
-
-/// Plans of a page of tenants are read at once.
-async fn plan_of(ctx: &Context<'_>, tenant: &TenantView) -> Result<Plan> {
-    let loader =
-        ctx.data_opt::<DataLoader<Plans>>().ok_or_else(|| Error::internal("the request has no loader of plans"))?;
-    let plan =
-        loader.load_one(tenant.summary().plan.clone()).await.map_err(|error| Error::internal(error.to_string()))?;
-    plan.ok_or_else(|| Error::internal("a tenant's plan is always in the catalogue"))
 }
 
 /// A label.
