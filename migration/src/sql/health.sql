@@ -16,6 +16,8 @@ create table outages (
 );
 comment on table outages is 'erasure=delete';
 create index outages_began_idx on outages (tenant_id, began_at, outage_id);
+-- A month looks for what had not ended before it, and leaves the years before alone.
+create index outages_ended_idx on outages (tenant_id, ended_at);
 
 -- Operators, too, write in a session that is bound to the one tenant. Only they have the permission to.
 alter table outages enable row level security;
