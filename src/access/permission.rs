@@ -20,10 +20,12 @@ pub enum Scope {
     ClientRead,
     ClientWrite,
     KeyWrite,
+    HealthRead,
+    HealthWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -34,6 +36,8 @@ impl Scope {
         Self::ClientRead,
         Self::ClientWrite,
         Self::KeyWrite,
+        Self::HealthRead,
+        Self::HealthWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -48,6 +52,8 @@ impl Scope {
             Self::ClientRead => "auth:client:read",
             Self::ClientWrite => "auth:client:write",
             Self::KeyWrite => "auth:key:write",
+            Self::HealthRead => "auth:health:read",
+            Self::HealthWrite => "auth:health:write",
         }
     }
 
@@ -57,7 +63,10 @@ impl Scope {
 
     /// Whether a token that is bound to a tenant can hold it. What cannot be held is the platform's alone.
     pub const fn for_tenants(self) -> bool {
-        !matches!(self, Self::LifecycleWrite | Self::PlanWrite | Self::SettingsWrite | Self::KeyWrite)
+        !matches!(
+            self,
+            Self::LifecycleWrite | Self::PlanWrite | Self::SettingsWrite | Self::KeyWrite | Self::HealthWrite
+        )
     }
 }
 
@@ -126,7 +135,7 @@ pub enum Role {
     Admin,
     /// Reads everything but the audit log.
     Support,
-    /// Plans, and suspending and resuming for unpaid bills.
+    /// Plans, suspending and resuming for unpaid bills, and what credit is due.
     Billing,
     /// Reads everything, the audit log included.
     Auditor,
@@ -152,9 +161,9 @@ impl Role {
         use Scope::*;
         match self {
             Self::Admin => ScopeSet::ALL,
-            Self::Support => [TenantRead, PlanRead, ClientRead].into_iter().collect(),
-            Self::Billing => [TenantRead, PlanRead, PlanWrite, LifecycleWrite].into_iter().collect(),
-            Self::Auditor => [TenantRead, PlanRead, ClientRead, AuditRead].into_iter().collect(),
+            Self::Support => [TenantRead, PlanRead, ClientRead, HealthRead].into_iter().collect(),
+            Self::Billing => [TenantRead, PlanRead, PlanWrite, LifecycleWrite, HealthRead].into_iter().collect(),
+            Self::Auditor => [TenantRead, PlanRead, ClientRead, AuditRead, HealthRead].into_iter().collect(),
         }
     }
 }
@@ -222,10 +231,15 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.createOAuthClient", "client.create", Scope::ClientWrite, Anyone, Write),
     rule("Mutation.disableOAuthClient", "client.disable", Scope::ClientWrite, Anyone, Write),
     rule("Mutation.rotateSigningKey", "key.rotate", Scope::KeyWrite, Platform, Write),
+    rule("Mutation.reportOutage", "outage.report", Scope::HealthWrite, Platform, Write),
+    rule("Mutation.endOutage", "outage.end", Scope::HealthWrite, Platform, Write),
+    rule("Mutation.withdrawOutage", "outage.withdraw", Scope::HealthWrite, Platform, Write),
     rule("Subscription.tenantEvents", "tenant.watch", Scope::TenantRead, Anyone, Read),
     rule("TenantEvent.entry", "audit.read", Scope::AuditRead, Anyone, Read),
     rule("Tenant.audit", "audit.read", Scope::AuditRead, Anyone, Read),
     rule("Tenant.oauthClients", "client.list", Scope::ClientRead, Anyone, Read),
+    rule("Tenant.slaAttainment", "sla.measure", Scope::HealthRead, Anyone, Read),
+    rule("Tenant.outages", "outage.list", Scope::HealthRead, Anyone, Read),
 ];
 
 /// What the schema's `Type.field` asks of its caller; `None` where nothing is listed.

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     audit::graphql::{AuditQuery, AuditSubscription},
+    health::graphql::HealthMutation,
     oauth::graphql::{OAuthMutation, OAuthQuery},
 };
 
@@ -17,7 +18,7 @@ pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
-pub struct Mutation(TenantMutation, OAuthMutation);
+pub struct Mutation(TenantMutation, OAuthMutation, HealthMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

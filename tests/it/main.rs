@@ -13,6 +13,7 @@ mod bombs_over_http;
 mod cli;
 mod crash;
 mod half_sent;
+mod health;
 mod isolation;
 mod lifecycle;
 mod memory;

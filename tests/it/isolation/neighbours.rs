@@ -46,11 +46,19 @@ pub enum Form {
     ChainCursor,
     PlatformCursor,
     ListCursor,
+    OutageCursor,
 }
 
 impl Form {
-    pub const ALL: [Self; 6] =
-        [Self::Id, Self::Text, Self::Hash, Self::ChainCursor, Self::PlatformCursor, Self::ListCursor];
+    pub const ALL: [Self; 7] = [
+        Self::Id,
+        Self::Text,
+        Self::Hash,
+        Self::ChainCursor,
+        Self::PlatformCursor,
+        Self::ListCursor,
+        Self::OutageCursor,
+    ];
 
     /// Two of this form that nothing ever had. Texts have the shape of A's, letter for letter, so that a rule about what is
     /// well formed takes both or neither.
@@ -63,6 +71,7 @@ impl Form {
             Self::ChainCursor => cursor(json!({ "s": 1_000_000 + digit })),
             Self::PlatformCursor => cursor(json!({ "p": [1_000_000 + digit, 1_000_000 + digit] })),
             Self::ListCursor => cursor(json!({ "c": [1_700_000_000_000_000_i64 + digit, phantom_id()] })),
+            Self::OutageCursor => cursor(json!({ "b": [1_700_000_000_000_000_i64 + digit, phantom_id()] })),
         };
         [make(3), make(7)]
     }
@@ -70,6 +79,8 @@ impl Form {
 
 const UPDATE: &str = "mutation($id: ID!, $labels: [LabelInput!]) { updateTenant(input: {id: $id, labels: $labels}) { tenant { version } } }";
 const CREATE_CLIENT: &str = "mutation($scopes: [String!]!) { createOAuthClient(input: {name: \"neighbour client\", scopes: $scopes}) { client { id } secret } }";
+const REPORT_OUTAGE: &str = "mutation($input: ReportOutageInput!) { reportOutage(input: $input) { outage { id } } }";
+const OUTAGES: &str = "query($id: ID) { tenant(id: $id) { outages { edges { cursor node { id } } } } }";
 const ENTRIES: &str =
     "query($id: ID) { audit(tenantId: $id, first: 1) { edges { cursor node { id hash requestId } } } }";
 const ALL_ENTRIES: &str = "{ audit(first: 1) { edges { cursor } } tenants(first: 1) { edges { cursor node { id } } } }";
@@ -95,6 +106,7 @@ impl Neighbours {
         for _ in 0..entries {
             neighbours.happen_in_a().await;
         }
+        neighbours.have_outages().await;
         neighbours.use_idempotency_keys().await;
         neighbours.names = neighbours.names_of_a().await;
         neighbours
@@ -121,9 +133,20 @@ impl Neighbours {
         }
     }
 
+    /// Long over when the tenants were made, so that B's attainment is the same in every answer; B's before any that its own
+    /// list is asked to go on behind.
+    async fn have_outages(&self) {
+        for (tenant, year) in [(&self.a, 2024), (&self.b, 2020)] {
+            let (began, ended) = (format!("{year}-01-01T00:00:00Z"), format!("{year}-01-02T00:00:00Z"));
+            let input = json!({ "id": tenant.id, "kind": "OUTAGE", "beganAt": began, "endedAt": ended, "summary": tenant.canary });
+            self.admin.ok(REPORT_OUTAGE, json!({ "input": input })).await;
+        }
+    }
+
     async fn names_of_a(&self) -> Vec<Name> {
         let own = self.admin.ok(ENTRIES, json!({ "id": self.a.id })).await["audit"]["edges"][0].clone();
         let all = self.admin.ok(ALL_ENTRIES, json!({})).await;
+        let outage = self.admin.ok(OUTAGES, json!({ "id": self.a.id })).await["tenant"]["outages"]["edges"][0].clone();
         assert_eq!(all["tenants"]["edges"][0]["node"]["id"], json!(self.a.id));
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let name = |what, text, form| Name { what, text, form };
@@ -131,6 +154,7 @@ impl Neighbours {
             name("tenant id", self.a.id.to_string(), Form::Id),
             name("client id", self.a_client.id.clone(), Form::Id),
             name("entry id", text(&own["node"]["id"]), Form::Id),
+            name("outage id", text(&outage["node"]["id"]), Form::Id),
             name("slug", self.a.slug.clone(), Form::Text),
             name("external id", "annexed-text-2".to_owned(), Form::Text),
             name("request id", text(&own["node"]["requestId"]), Form::Text),
@@ -139,6 +163,7 @@ impl Neighbours {
             name("cursor of A's journal", text(&own["cursor"]), Form::ChainCursor),
             name("cursor of all journals", text(&all["audit"]["edges"][0]["cursor"]), Form::PlatformCursor),
             name("cursor of all tenants", text(&all["tenants"]["edges"][0]["cursor"]), Form::ListCursor),
+            name("cursor of A's outages", text(&outage["cursor"]), Form::OutageCursor),
         ]
     }
 
