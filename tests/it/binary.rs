@@ -79,6 +79,12 @@ impl Binary {
         self
     }
 
+    /// Without transparent huge pages: memory is then counted in pages of 4 KiB as it is touched, not by 2 MiB.
+    pub(crate) fn with_small_pages(mut self) -> Self {
+        self.environment.push(("MIMALLOC_ALLOW_THP".to_owned(), "0".to_owned()));
+        self
+    }
+
     /// Writes a file into the folder that commands run in.
     pub(crate) fn file(&self, name: &str, content: &str) -> String {
         let path = self.folder.join(name);
@@ -215,8 +221,22 @@ impl Server {
 
     /// Memory that is in use now, in bytes.
     pub(crate) fn resident(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that was in use since [`Server::reset_peak`], in bytes.
+    pub(crate) fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// Sets the peak to what is in use now (proc(5), `/proc/pid/clear_refs`).
+    pub(crate) fn reset_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
+    fn status(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
