@@ -92,6 +92,11 @@ impl Binary {
         path.display().to_string()
     }
 
+    /// A file of the folder that commands run in.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// Runs a command to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Finished {
         self.run_with("", arguments).await
