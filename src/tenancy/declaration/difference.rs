@@ -18,6 +18,16 @@ pub struct Difference {
     pub after: async_graphql::Json<Value>,
 }
 
+impl Difference {
+    pub(super) fn new(path: &str, before: &Value, after: &Value) -> Self {
+        Self {
+            path: path.to_owned(),
+            before: async_graphql::Json(before.clone()),
+            after: async_graphql::Json(after.clone()),
+        }
+    }
+}
+
 impl Declaration {
     /// What the file says differently from `present`.
     pub(super) fn differences(&self, present: &Tenant) -> Result<Vec<Difference>> {
@@ -45,7 +55,7 @@ fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<Diff
                 compare(&format!("{path}.{key}"), before, after, differences);
             }
         }
-        (before, after) => differences.push(difference(path, before, after)),
+        (before, after) => differences.push(Difference::new(path, before, after)),
     }
 }
 
@@ -54,12 +64,4 @@ const MERGED: [&str; 1] = ["profile"];
 
 fn same_number(before: &Value, after: &Value) -> bool {
     matches!((before.as_f64(), after.as_f64()), (Some(before), Some(after)) if before == after)
-}
-
-pub(super) fn difference(path: &str, before: &Value, after: &Value) -> Difference {
-    Difference {
-        path: path.to_owned(),
-        before: async_graphql::Json(before.clone()),
-        after: async_graphql::Json(after.clone()),
-    }
 }

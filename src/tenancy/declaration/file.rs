@@ -6,7 +6,10 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Declaration, DocumentFormat};
+use super::{
+    Declaration, DocumentFormat,
+    mapping::{self, Mapping},
+};
 use crate::{
     error::{Error, Result},
     tenancy::{
@@ -21,6 +24,7 @@ const DOCUMENT_BRACKETS: usize = 4_000;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    #[serde(deserialize_with = "mapping::one")]
     tenant: Declared,
 }
 
@@ -34,8 +38,11 @@ pub(super) struct Declared {
     pub(super) tier: Option<DeclaredTier>,
     pub(super) region: Option<String>,
     pub(super) labels: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "mapping::optional")]
     pub(super) contacts: Option<DeclaredContacts>,
+    #[serde(default, deserialize_with = "mapping::optional")]
     pub(super) profile: Option<DeclaredProfile>,
+    #[serde(default, deserialize_with = "mapping::optional")]
     pub(super) sla: Option<DeclaredSla>,
     pub(super) ai: Option<Value>,
     pub(super) branding: Option<Value>,
@@ -58,11 +65,11 @@ pub(super) enum DeclaredTier {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DeclaredContacts {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "mapping::list", skip_serializing_if = "Vec::is_empty")]
     pub(super) technical: Vec<profile::Contact>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "mapping::list", skip_serializing_if = "Vec::is_empty")]
     pub(super) billing: Vec<profile::Contact>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "mapping::list", skip_serializing_if = "Vec::is_empty")]
     pub(super) security: Vec<profile::Contact>,
 }
 
@@ -73,7 +80,7 @@ pub(super) struct DeclaredProfile {
     pub(super) legal_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) display_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "mapping::optional", skip_serializing_if = "Option::is_none")]
     pub(super) billing_address: Option<DeclaredAddress>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) locale: Option<String>,
@@ -106,9 +113,9 @@ pub(super) struct DeclaredSla {
     pub(super) uptime: Option<Decimal>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) support_hours: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "mapping::optional", skip_serializing_if = "Option::is_none")]
     pub(super) support_response: Option<SupportResponse>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "mapping::optional_list", skip_serializing_if = "Option::is_none")]
     pub(super) credits: Option<Vec<Credit>>,
 }
 
@@ -135,14 +142,7 @@ impl Declaration {
             DocumentFormat::Toml => toml::from_str(document)
                 .map_err(|error| Error::invalid("document", format!("is no TOML: {}", error.message())))?,
         };
-        // Read from a list, a struct would take its items for fields, in order.
-        if !value.is_object() {
-            return Err(Error::invalid("document", "must be a mapping with the key `tenant`"));
-        }
-        if value.get("tenant").is_some_and(|tenant| !tenant.is_object()) {
-            return Err(Error::invalid("tenant", "must be a mapping"));
-        }
-        let document: Document = typed(&value)?;
+        let Mapping(document): Mapping<Document> = typed(&value)?;
         let values = value.get("tenant").and_then(Value::as_object).cloned().unwrap_or_default();
         if document.tenant.id.is_none() && document.tenant.slug.is_none() {
             return Err(Error::invalid("tenant.id", "is needed to find the tenant again (or `slug`)"));

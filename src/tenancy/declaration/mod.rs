@@ -4,6 +4,7 @@
 mod difference;
 mod export;
 mod file;
+mod mapping;
 
 use std::sync::Arc;
 
@@ -64,11 +65,8 @@ impl Tenancy {
     ) -> Result<Applied> {
         let found = self.find_declared(scope, &declaration).await?;
         let Some(present) = found else {
-            let differences = declaration
-                .values
-                .iter()
-                .map(|(key, after)| difference::difference(key, &Value::Null, after))
-                .collect();
+            let missing = |(key, after): (&String, &Value)| Difference::new(key, &Value::Null, after);
+            let differences = declaration.values.iter().map(missing).collect();
             let new = declaration.into_new().map_err(in_file)?;
             let tenant = match dry_run {
                 DryRun::Yes => {
