@@ -84,7 +84,7 @@ async fn no_bomb_costs_the_server_time() {
 /// It is counted without transparent huge pages, which mimalloc asks for: with them the server grows by 2 MiB or a multiple
 /// of it, under documents of 1 KB too and under others in each run, because the first touch of a huge page counts whole. In a
 /// debug build the first two hundred bombs then leave 30 to 43 MiB (28 MiB of them `AnonHugePages` of the allocator's arena in
-/// smaps), the worst of them 4 to 8 MiB. Without, the same leave 12 to 18 MiB, the worst 2 to 3, and the next two hundred
+/// smaps), the worst of them 4 to 8 MiB. Without, the same leave 12 to 20 MiB, the worst 2 to 3, and the next two hundred
 /// 1 MiB: the threads' heaps have their size then, and refused documents are not kept.
 #[tokio::test]
 async fn no_bomb_costs_the_server_memory() {
