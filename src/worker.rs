@@ -1,6 +1,8 @@
 //! What runs beside requests, on every replica: the listener, and the schedule. Each step is idempotent and safe to run on
 //! several replicas at once.
 
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
@@ -21,8 +23,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
             hear(&listening, heard).await;
         }
     });
-    let scheduled = app.clone();
-    tasks.spawn(async move { schedule(scheduled).await });
+    let (scheduled, schedule) = (app.clone(), Schedule::default());
+    tasks.spawn(async move { follow(scheduled, schedule).await });
     let verified = app.clone();
     tasks.spawn(async move { verify(verified).await });
     let (external, stop) = (app.external.clone(), app.shutdown.clone());
@@ -36,12 +38,12 @@ async fn hear(app: &App, heard: Heard) {
     app.tenancy.snapshots().hear(heard).await;
 }
 
-async fn schedule(app: App) {
+async fn follow(app: App, mut schedule: Schedule) {
     let mut ticks = tokio::time::interval(app.config.worker.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        run_due(&app).await;
+        schedule.run_due(&app).await;
     }
 }
 
@@ -69,12 +71,80 @@ async fn verify(app: App) {
     }
 }
 
-/// Everything that is due now, once. Tests move the clock and call it.
-pub async fn run_due(app: &App) {
-    finished("suspensions", app.tenancy.run_due_suspensions().await.map(drop));
-    finished("signing keys", app.oauth.rotate_due_keys().await.map(drop));
-    finished("checkpoints", app.audit.sign_checkpoints().await.map(drop));
-    finished("purge", app.oauth.purge_expired().await.map(drop));
+/// One line of the schedule.
+struct Task {
+    name: &'static str,
+    /// By the App's clock; zero: whenever it is looked for.
+    every: TimeDelta,
+    run: fn(&App) -> BoxFuture<'_, Result<Left>>,
+}
+
+/// What a run left behind.
+enum Left {
+    Nothing,
+    /// As much as one run may take was taken: the next one need not wait.
+    More,
+}
+
+/// What looks only into memory, or must not wait, is looked for each time.
+const TASKS: [Task; 5] = [
+    Task {
+        name: "suspensions",
+        every: TimeDelta::zero(),
+        run: |app| async { app.tenancy.run_due_suspensions().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "signing keys",
+        every: TimeDelta::zero(),
+        run: |app| async { app.oauth.rotate_due_keys().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "revocations",
+        every: TimeDelta::zero(),
+        run: |app| async { app.oauth.complete_revocations().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "checkpoints",
+        every: TimeDelta::zero(),
+        run: |app| async { app.audit.sign_checkpoints().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "purge",
+        every: TimeDelta::minutes(1),
+        run: |app| {
+            async {
+                let purged = app.oauth.purge_expired().await?;
+                Ok(if purged.is_cut_short { Left::More } else { Left::Nothing })
+            }
+            .boxed()
+        },
+    },
+];
+
+/// When each task of a replica ran last. Tests have one of their own, move the clock, and run what is due.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    last: [Option<DateTime<Utc>>; TASKS.len()],
+}
+
+impl Schedule {
+    /// Everything that is due now, once. A task that fails waits for its next time.
+    pub async fn run_due(&mut self, app: &App) {
+        for (task, last) in TASKS.iter().zip(&mut self.last) {
+            let now = app.clock.now();
+            if !is_due(*last, task.every, now) {
+                continue;
+            }
+            let done = (task.run)(app).await;
+            *last = if matches!(done, Ok(Left::More)) { None } else { Some(now) };
+            finished(task.name, done.map(drop));
+        }
+    }
+}
+
+/// A clock that was set back must not stop what waits for it.
+fn is_due(last: Option<DateTime<Utc>>, every: TimeDelta, now: DateTime<Utc>) -> bool {
+    last.is_none_or(|last| now - last >= every || now < last)
 }
 
 fn finished(task: &'static str, done: Result<()>) {
@@ -82,5 +152,20 @@ fn finished(task: &'static str, done: Result<()>) {
     metrics::counter!("tenantry_scheduled_runs_total", "task" => task, "outcome" => outcome).increment(1);
     if let Err(error) = done {
         tracing::warn!(task, %error, cause = error.cause().map(tracing::field::display), "a scheduled task failed; it is tried again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_due_at_first_after_its_time_and_when_the_clock_goes_back() {
+        let (now, minute) = (DateTime::<Utc>::UNIX_EPOCH, TimeDelta::minutes(1));
+        assert!(is_due(None, minute, now));
+        assert!(!is_due(Some(now), minute, now + TimeDelta::seconds(59)));
+        assert!(is_due(Some(now), minute, now + minute));
+        assert!(is_due(Some(now), minute, now - TimeDelta::seconds(1)));
+        assert!(is_due(Some(now), TimeDelta::zero(), now));
     }
 }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 
@@ -8,7 +8,7 @@ use crate::{
     app::App,
     config::Config,
     edge::{self, listener},
-    error::{Error, Result},
+    error::{Context as _, Error, Result},
     platform::{
         clock::Clock,
         db::Place,
@@ -27,12 +27,13 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
             format!("{} cannot be bound: {error}; is another server running there?", config.server.listen),
         )
     })?;
+    let address = listener.local_addr().context("ask for the bound address")?;
     let place = Place::open(&config).await?;
     let app = App::new(config, Clock::default(), &place)?;
     app.prepare(&place).await?;
     let tasks = worker::start(&app, &place);
     let limits = edge::connection_limits(&app.config.server);
-    welcome(&app, &place, output).await?;
+    welcome(&app, &place, address, output).await?;
     let stop = app.shutdown.clone();
     tokio::spawn(async move {
         stop_signal().await;
@@ -51,12 +52,13 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
 }
 
 /// Where to go and what to try first: with a token only where a person sits before the terminal of a private database.
-async fn welcome(app: &App, place: &Place, output: &Output) -> Result<()> {
-    let url = app.config.public_url();
-    tracing::info!(address = %app.config.server.listen, "listening");
+async fn welcome(app: &App, place: &Place, address: SocketAddr, output: &Output) -> Result<()> {
+    tracing::info!(%address, "listening");
     if !place.is_private() || output.is_json() {
         return Ok(());
     }
+    let is_any_port = app.config.server.public_url.is_empty() && app.config.server.listen.port() == 0;
+    let url = if is_any_port { format!("http://{address}") } else { app.config.public_url() };
     let token = app.oauth.issue_operator_token(&operator(), &[Role::Admin], app.config.auth.max_token_ttl).await?;
     output.text(&format!(
         "

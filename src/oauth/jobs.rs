@@ -27,21 +27,27 @@ pub struct Purged {
     pub revoked_tokens: u64,
     pub used_assertions: u64,
     pub idempotency_keys: u64,
+    /// Some are left: a run deletes only so many.
+    pub is_cut_short: bool,
 }
 
 impl OAuth {
-    /// Deletes what has expired, in memory and in the database, and reads revocations again where that failed before. Safe
-    /// to run on every replica at once.
+    /// Reads revocations again where that failed before; asks nothing of the database where it did not.
+    pub async fn complete_revocations(&self) -> Result<()> {
+        self.reload_revocations().await
+    }
+
+    /// Deletes what has expired, in memory and in the database. Safe to run on every replica at once.
     pub async fn purge_expired(&self) -> Result<Purged> {
         let parts = &self.0;
         let now = parts.isolation.clock().now();
         parts.revocations.forget_expired(now);
-        self.reload_revocations().await?;
-        Ok(Purged {
-            revoked_tokens: self.purge(REVOKED, now).await?,
-            used_assertions: self.purge(ASSERTIONS, now).await?,
-            idempotency_keys: self.purge(IDEMPOTENCY, now - parts.settings.idempotency_retention).await?,
-        })
+        let revoked_tokens = self.purge(REVOKED, now).await?;
+        let used_assertions = self.purge(ASSERTIONS, now).await?;
+        let idempotency_keys = self.purge(IDEMPOTENCY, now - parts.settings.idempotency_retention).await?;
+        let most = BATCH.unsigned_abs() * BATCHES as u64;
+        let is_cut_short = [revoked_tokens, used_assertions, idempotency_keys].contains(&most);
+        Ok(Purged { revoked_tokens, used_assertions, idempotency_keys, is_cut_short })
     }
 
     async fn purge(&self, statement: &str, before: DateTime<Utc>) -> Result<u64> {

@@ -2,10 +2,10 @@
 
 use std::{
     fs::File,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::{ExitStatus, Stdio},
-    sync::atomic::{AtomicU16, AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::support::{Client, Database};
+use crate::support::{Client, Database, folder};
 
 /// A debug build on a busy machine; a start takes about half a second where nothing else runs.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -58,14 +58,14 @@ impl Binary {
 
     /// With this address of one alone: nothing can be migrated.
     pub(crate) fn as_login(url: &str) -> Self {
-        let key = scratch().join("master.key").display().to_string();
+        let key = folder().join("master.key").display().to_string();
         Self::private().set("DATABASE__URL", url).set("KEYS__MASTER_KEY_FILE", key)
     }
 
     /// With a private database in a folder of its own.
     pub(crate) fn private() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
-        let folder = scratch().join(format!("binary-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let folder = folder().join(format!("binary-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&folder).unwrap();
         // The issuer of tokens: every server of a test has another port.
         Self { environment: Vec::new(), folder }.set("SERVER__PUBLIC_URL", "http://tenantry.test")
@@ -79,11 +79,22 @@ impl Binary {
         self
     }
 
+    /// Without transparent huge pages: memory is then counted in pages of 4 KiB as it is touched, not by 2 MiB.
+    pub(crate) fn with_small_pages(mut self) -> Self {
+        self.environment.push(("MIMALLOC_ALLOW_THP".to_owned(), "0".to_owned()));
+        self
+    }
+
     /// Writes a file into the folder that commands run in.
     pub(crate) fn file(&self, name: &str, content: &str) -> String {
         let path = self.folder.join(name);
         std::fs::write(&path, content).unwrap();
         path.display().to_string()
+    }
+
+    /// A file of the folder that commands run in.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// Runs a command to its end.
@@ -106,11 +117,12 @@ impl Binary {
 
     /// Starts a server and waits until it is ready.
     pub(crate) async fn serve(&self) -> Server {
-        let address = free_address();
-        let log = self.folder.join(format!("serve-{}.log", address.port()));
-        let mut command = self.clone().set("SERVER__LISTEN", address.to_string()).command(&["serve"]);
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let log = self.folder.join(format!("serve-{}.log", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let mut command = self.clone().set("SERVER__LISTEN", "127.0.0.1:0").command(&["serve"]);
         let (out, err) = (File::create(log.with_extension("out")).unwrap(), File::create(&log).unwrap());
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Server { child, address, log, binary: self.clone() };
         server.wait_until_ready().await;
         server
@@ -154,13 +166,16 @@ impl Finished {
 
 impl Server {
     async fn wait_until_ready(&mut self) {
-        let stranger = self.stranger();
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the server ended: {status}\n{}", self.log());
             }
-            if let Ok(answer) = stranger.request(reqwest::Method::GET, "/readyz").send().await
+            if let Some(address) = bound(&self.log()) {
+                self.address = address;
+            }
+            if self.address.port() != 0
+                && let Ok(answer) = self.stranger().request(reqwest::Method::GET, "/readyz").send().await
                 && answer.status().is_success()
             {
                 return;
@@ -215,8 +230,22 @@ impl Server {
 
     /// Memory that is in use now, in bytes.
     pub(crate) fn resident(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that was in use since [`Server::reset_peak`], in bytes.
+    pub(crate) fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// Sets the peak to what is in use now (proc(5), `/proc/pid/clear_refs`).
+    pub(crate) fn reset_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
+    fn status(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
@@ -231,20 +260,8 @@ impl Server {
     }
 }
 
-/// The suite's folder of this run.
-pub(crate) fn scratch() -> PathBuf {
-    std::env::temp_dir().join(format!("tenantry-it-{}", std::process::id()))
-}
-
-/// Below the ports that the kernel gives to clients: thousands of connections of other tests would take it away meanwhile.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    for _ in 0..10_000 {
-        let offset = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id() * 97;
-        let port = 20_000 + u16::try_from(offset % 12_000).unwrap();
-        if let Ok(socket) = TcpListener::bind(("127.0.0.1", port)) {
-            return socket.local_addr().unwrap();
-        }
-    }
-    panic!("no port is free");
+/// The address that the log says the server took.
+fn bound(log: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains("\"listening\""))?;
+    serde_json::from_str::<Value>(line).ok()?["address"].as_str()?.parse().ok()
 }

@@ -19,8 +19,10 @@ use crate::{
 /// Of the server's processor time, for one document in a debug build.
 const ALLOWED: Duration = Duration::from_millis(50);
 const STALL: Duration = Duration::from_secs(2);
-const FIRST_GROWTH: u64 = 64 << 20;
-const GROWTH: u64 = 10 << 20;
+/// For one document, at the peak, in bytes.
+const MEMORY: u64 = 10 << 20;
+/// For all of them, one after the other.
+const GROWTH: u64 = 32 << 20;
 
 /// Sends a bomb, and says whether it was refused. What is harmless in the end is small in the end, too.
 async fn light(client: &Client, name: &str, document: &str) -> bool {
@@ -32,19 +34,31 @@ async fn light(client: &Client, name: &str, document: &str) -> bool {
     refused
 }
 
+/// What services and operators ask all day: threads, connections, catalogue and allocator have done it before.
+const ORDINARY: [&str; 5] = [
+    "{ __typename }",
+    "{ tenants { edges { node { id slug status } } } plans { key } }",
+    "query($id: ID) { tenant(id: $id) { name } }",
+    "{ tenants { edges { node { slug",
+    "{ __schema { queryType { fields { name } } } }",
+];
+
+async fn warm_up(client: &Client) {
+    for round in 0..20 {
+        for query in ORDINARY {
+            // Never the same document twice: the cache of admitted ones would answer.
+            light(client, query, &format!("{}{query}", " ".repeat(round))).await;
+        }
+    }
+}
+
 #[tokio::test]
-async fn no_bomb_costs_the_server_time_or_memory() {
+async fn no_bomb_costs_the_server_time() {
     let server = Binary::on(&database().await).set("WORKER__INTERVAL", "1h").serve().await;
     let admin = server.admin().await;
+    warm_up(&admin).await;
     let bombs = self::bombs(11);
     assert!(bombs.len() >= 150);
-    // The allocator keeps what it needed once: other bombs of the same kinds come first.
-    let started = server.resident();
-    for (name, document) in &self::bombs(10) {
-        light(&admin, name, document).await;
-    }
-    let before = server.resident();
-    assert!(before.saturating_sub(started) < FIRST_GROWTH, "memory grew by {} bytes at once", before - started);
     let (mut refused, mut worst) = (0, (Duration::ZERO, ""));
     for (name, document) in &bombs {
         let mut cost = Duration::MAX;
@@ -60,15 +74,37 @@ async fn no_bomb_costs_the_server_time_or_memory() {
         worst = worst.max((cost, name));
         assert!(cost <= ALLOWED, "{name}: {cost:?} of the server's time");
     }
-    let growth = server.resident().saturating_sub(before);
-    println!(
-        "{} bombs, {refused} refused; the worst: {worst:?}; memory grew by {} KiB, then by {} KiB",
-        bombs.len(),
-        before.saturating_sub(started) >> 10,
-        growth >> 10
-    );
+    println!("{} bombs, {refused} refused; the worst: {worst:?}", bombs.len());
     assert!(refused >= 150, "{refused} refused");
-    assert!(growth < GROWTH, "memory grew by {growth} bytes");
+}
+
+/// Memory is what the server took at its peak while it answered, above what it had before. Nothing is sent beforehand but
+/// ordinary queries, and no bomb may try again.
+///
+/// It is counted without transparent huge pages, which mimalloc asks for: with them the server grows by 2 MiB or a multiple
+/// of it, under documents of 1 KB too and under others in each run, because the first touch of a huge page counts whole. In a
+/// debug build the first two hundred bombs then leave 30 to 43 MiB (28 MiB of them `AnonHugePages` of the allocator's arena in
+/// smaps), the worst of them 4 to 8 MiB. Without, the same leave 12 to 20 MiB, the worst 2 to 3, and the next two hundred
+/// 1 MiB: the threads' heaps have their size then, and refused documents are not kept.
+#[tokio::test]
+async fn no_bomb_costs_the_server_memory() {
+    let server = Binary::on(&database().await).with_small_pages().set("WORKER__INTERVAL", "1h").serve().await;
+    let admin = server.admin().await;
+    warm_up(&admin).await;
+    let bombs = self::bombs(11);
+    let (started, mut worst) = (server.resident(), (0, ""));
+    for (name, document) in &bombs {
+        server.reset_peak();
+        let before = server.resident();
+        light(&admin, name, document).await;
+        let taken = server.peak().saturating_sub(before);
+        worst = worst.max((taken, name));
+        assert!(taken < MEMORY, "{name}: {taken} bytes of the server's memory");
+    }
+    let grown = server.resident().saturating_sub(started);
+    println!("{} bombs; the worst: {} KiB, {}; {} KiB stay", bombs.len(), worst.0 >> 10, worst.1, grown >> 10);
+    assert!(worst.0 > 0, "memory is not measured");
+    assert!(grown < GROWTH, "memory grew by {grown} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,12 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
@@ -200,6 +206,66 @@ async fn a_killed_server_with_its_private_database_comes_back_with_its_data() {
     }
     verify(&client).await;
     assert!(server.stop().await.success());
+}
+
+/// The process that the log names last.
+fn postmaster(server: &Server) -> Pid {
+    let log = server.log();
+    let line = log.lines().rfind(|line| line.contains("private PostgreSQL is ready")).expect("it is logged");
+    let line: Value = serde_json::from_str(line).unwrap();
+    Pid::from_raw(line["pid"].as_i64().unwrap().try_into().unwrap())
+}
+
+async fn until(server: &Server, what: &str, holds: impl AsyncFn() -> bool) {
+    for _ in 0..1_000 {
+        if holds().await {
+            return;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what}: it does not come to that\n{}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_database_that_dies_under_its_server_comes_back_with_its_data() {
+    let binary = Binary::private().set("WORKER__INTERVAL", "1h");
+    let server = binary.serve().await;
+    let stranger = server.stranger();
+    let client = server.with_token(binary.run(&["token", "--role", "admin"]).await.ok().trim());
+    let made = client.ok(CREATE, json!({ "slug": "kept" })).await["createTenant"]["tenant"]["id"].clone();
+
+    // While its data is elsewhere it cannot be started again: long enough to see what the server answers meanwhile.
+    let data = binary.path("data/postgres/data");
+    let elsewhere = data.with_extension("elsewhere");
+    std::fs::rename(&data, &elsewhere).unwrap();
+    let first = postmaster(&server);
+    kill(first, Signal::SIGKILL).unwrap();
+    until(&server, "unready", async || stranger.get("/readyz").await.status == 503).await;
+    let refused = client.graphql(CREATE, json!({ "slug": "refused" })).await;
+    assert_eq!(refused.code(), "unavailable", "{}", refused.text);
+    let refused = client.graphql("{ tenant(slug: \"kept\") { slug } }", json!({})).await;
+    assert_eq!(refused.code(), "unavailable", "{}", refused.text);
+    assert_eq!(stranger.get("/livez").await.status, 200);
+
+    std::fs::rename(&elsewhere, &data).unwrap();
+    until(&server, "ready", async || stranger.get("/readyz").await.status == 200).await;
+    let found = client.ok("{ tenant(slug: \"kept\") { id } none: tenant(slug: \"refused\") { id } }", json!({})).await;
+    assert_eq!(found, json!({ "tenant": { "id": made }, "none": null }));
+    client.ok(RENAME, json!({ "id": made, "name": "Renamed" })).await;
+    verify(&client).await;
+    let second = postmaster(&server);
+    assert_ne!(first, second);
+    assert_eq!(server.log().matches("ended by itself").count(), 1, "{}", server.log());
+
+    // A pool of connections that died meanwhile costs nobody an answer.
+    let ask = || client.ok("{ tenant(slug: \"kept\") { id } }", json!({}));
+    join_all((0..8).map(|_| ask())).await;
+    kill(second, Signal::SIGKILL).unwrap();
+    until(&server, "PostgreSQL is back", async || postmaster(&server) != second).await;
+    join_all((0..8).map(|_| ask())).await;
+    let third = postmaster(&server);
+    assert!(server.stop().await.success());
+    assert_eq!(kill(third, None), Err(Errno::ESRCH), "PostgreSQL outlives its server");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

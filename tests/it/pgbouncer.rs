@@ -11,8 +11,8 @@ use futures::{StreamExt as _, stream};
 use serde_json::json;
 
 use crate::{
-    binary::{Binary, scratch},
-    support::{Database, database},
+    binary::Binary,
+    support::{Database, database, folder},
 };
 
 /// A PgBouncer that dies with its guard.
@@ -32,7 +32,7 @@ fn installed() -> Option<(u32, u32)> {
 impl PgBouncer {
     /// Two connections to PostgreSQL, for whoever comes.
     async fn start(database: &Database) -> Self {
-        let (folder, postgres) = (scratch().join("pgbouncer"), Database::socket_folder());
+        let (folder, postgres) = (folder().join("pgbouncer"), Database::socket_folder());
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("users"), "\"tenantry_login\" \"\"\n").unwrap();
         let name = &database.name;

@@ -1,6 +1,7 @@
 //! What a tenant is: input rules, versions, idempotency, lists, plans, files.
 
 use chrono::TimeDelta;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
@@ -116,6 +117,33 @@ async fn an_idempotency_key_gives_the_first_answer_again_for_a_day() {
         "conflict",
         "the slug is taken, so the request ran anew"
     );
+}
+
+#[tokio::test]
+async fn what_has_expired_is_deleted_once_a_minute_by_the_clock() {
+    let app = TestApp::with("[worker]\ninterval = \"1h\"").await; // nothing but this test runs what is due
+    let database = app.database.superuser().await;
+    let remembered = async || {
+        let count = "select count(*) from tenantry.idempotency_keys";
+        let row = database.query_one_raw(Statement::from_string(DbBackend::Postgres, count)).await.unwrap().unwrap();
+        row.try_get_by_index::<i64>(0).unwrap()
+    };
+    let admin = app.admin().await;
+    let made = admin.graphql_once("key-1", CREATE, json!({ "input": { "slug": "acme", "name": "Acme" } })).await;
+    assert!(made.body["errors"].is_null(), "{}", made.text);
+    app.run_due().await;
+    assert_eq!(remembered().await, 1);
+    app.advance(TimeDelta::hours(25));
+    app.run_due().await;
+    assert_eq!(remembered().await, 0);
+
+    database.execute_unprepared("insert into tenantry.idempotency_keys (tenant_id, subject, key, request_hash, created_at) values (gen_random_uuid(), 's', 'k', '', '2001-01-01')").await.unwrap();
+    app.advance(TimeDelta::seconds(30));
+    app.run_due().await;
+    assert_eq!(remembered().await, 1, "half a minute later it is not looked for");
+    app.advance(TimeDelta::seconds(30));
+    app.run_due().await;
+    assert_eq!(remembered().await, 0);
 }
 
 #[tokio::test]

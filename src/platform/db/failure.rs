@@ -52,6 +52,15 @@ pub fn violated_constraint(error: &DbErr) -> Option<&str> {
     }
 }
 
+/// Whether the connection was found dead: the stream ended, or its server process says that it ends (57P01 to 57P03).
+pub(super) fn is_lost(error: &SqlxError) -> bool {
+    match error {
+        SqlxError::Io(_) => true,
+        SqlxError::Database(error) => matches!(error.code().as_deref(), Some("57P01" | "57P02" | "57P03")),
+        _ => false,
+    }
+}
+
 pub(super) fn sqlx_failed(error: SqlxError) -> DbErr {
     DbErr::Query(RuntimeErr::SqlxError(error.into()))
 }

@@ -14,7 +14,7 @@ mod tx;
 use std::str::FromStr as _;
 
 use sqlx::{
-    AssertSqlSafe, PgPool,
+    AssertSqlSafe, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -58,7 +58,7 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(settings.acquire_timeout)
-            .test_before_acquire(false) // released connections are tested; a begin that fails is answered as `unavailable`
+            .test_before_acquire(false) // released connections are tested, and `begin` tries another
             .connect_lazy_with(options);
         let limits = format!(
             "SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
@@ -73,11 +73,22 @@ impl Db {
     /// It is opened in a task of its own: a `begin` that is dropped half-way would leave its connection inside a
     /// transaction that nobody ends, and hand it to the next borrower like that. Here the task goes on, and the
     /// transaction that nobody took is rolled back.
+    ///
+    /// A server that was started again leaves a pool of dead connections. Nothing has been done on one that fails to begin,
+    /// so the next is taken, until all that may be dead have been seen.
     pub async fn begin(&self, session: Session) -> Result<Tx> {
-        let statement = AssertSqlSafe(self.begin_statement(session));
-        let pool = self.pool.clone();
-        #[expect(clippy::disallowed_methods, reason = "the one place that takes a connection")]
-        let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await.map_err(Error::internal)?;
+        let statement = self.begin_statement(session);
+        let (pool, connections) = (self.pool.clone(), self.pool.size());
+        let begin = async move {
+            for _ in 0..connections {
+                match begin_once(&pool, &statement).await {
+                    Err(error) if failure::is_lost(&error) => {}
+                    begun => return begun,
+                }
+            }
+            begin_once(&pool, &statement).await
+        };
+        let begun = tokio::spawn(begin).await.map_err(Error::internal)?;
         Ok(Tx::new(begun.map_err(|error| Error::from(failure::sqlx_failed(error)))?, session))
     }
 
@@ -110,6 +121,11 @@ impl Db {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that takes a connection")]
+async fn begin_once(pool: &PgPool, statement: &str) -> sqlx::Result<Transaction<'static, Postgres>> {
+    pool.begin_with(AssertSqlSafe(statement.to_owned())).await
 }
 
 fn connect_options(url: &Secret) -> Result<PgConnectOptions> {

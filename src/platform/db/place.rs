@@ -8,7 +8,7 @@ use std::{
 use sea_orm::{ConnectionTrait as _, Database};
 use sqlx::postgres::PgConnectOptions;
 
-use super::embedded::{self, EmbeddedPostgres, Settings};
+use super::embedded::{self, Settings, Supervised};
 use crate::{
     config::Config,
     error::{Context as _, Error, Result},
@@ -30,7 +30,7 @@ pub struct Place {
     pub owner_url: Option<Secret>,
     /// Name of the login role.
     pub login: String,
-    server: Option<EmbeddedPostgres>,
+    server: Option<Supervised>,
 }
 
 impl Place {
@@ -92,7 +92,7 @@ fn folder(config: &Config) -> PathBuf {
     config.data.dir.join("postgres")
 }
 
-async fn start(config: &Config, folder: &Path) -> Result<EmbeddedPostgres> {
+async fn start(config: &Config, folder: &Path) -> Result<Supervised> {
     let bin = &config.database.bin_dir;
     let settings = Settings {
         dir: folder.to_owned(),
@@ -100,8 +100,7 @@ async fn start(config: &Config, folder: &Path) -> Result<EmbeddedPostgres> {
         durable: true,
         settings: Vec::new(),
     };
-    let started =
-        tokio::task::spawn_blocking(move || EmbeddedPostgres::start(settings)).await.map_err(Error::internal)?;
+    let started = tokio::task::spawn_blocking(move || Supervised::start(settings)).await.map_err(Error::internal)?;
     started.map_err(|error| Error::invalid("database", error.to_string()).because(error))
 }
 

@@ -8,7 +8,7 @@ use tenantry::{
     platform::{clock::Clock, ids::TenantId},
     worker,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::Mutex, task::JoinSet};
 
 use super::{
     canary::Canaries,
@@ -23,6 +23,7 @@ pub struct TestApp {
     pub address: SocketAddr,
     pub database: Database,
     pub canaries: Canaries,
+    schedule: Mutex<worker::Schedule>,
     _tasks: JoinSet<()>,
 }
 
@@ -64,7 +65,7 @@ impl TestApp {
             (edge::router(&app), edge::connection_limits(&app.config.server), app.shutdown.clone());
         tasks
             .spawn(async move { listener::serve(socket, router, limits, async move { stop.cancelled().await }).await });
-        let started = Self { app, address, database, canaries, _tasks: tasks };
+        let started = Self { app, address, database, canaries, schedule: Mutex::default(), _tasks: tasks };
         started.listening().await;
         started
     }
@@ -82,7 +83,7 @@ impl TestApp {
 
     /// Runs what is due now, as the schedule would.
     pub async fn run_due(&self) {
-        worker::run_due(&self.app).await;
+        self.schedule.lock().await.run_due(&self.app).await;
     }
 
     /// Moves this server's clock, and those of its replicas.

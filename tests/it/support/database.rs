@@ -21,6 +21,8 @@ use tenantry::{
 };
 use tokio::sync::OnceCell;
 
+use super::sweep;
+
 /// The login role that servers of the suite use.
 pub const LOGIN: &str = "tenantry_login";
 
@@ -48,6 +50,8 @@ pub fn folder() -> PathBuf {
         .get_or_init(|| {
             let folder = std::env::temp_dir().join(format!("tenantry-it-{}", std::process::id()));
             std::fs::create_dir_all(&folder).unwrap();
+            sweep::at_the_end(&folder);
+            std::thread::spawn(sweep::leftovers);
             folder
         })
         .clone()

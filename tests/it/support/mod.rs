@@ -6,6 +6,7 @@ mod canary;
 mod client;
 mod database;
 mod socket;
+mod sweep;
 
 pub use self::{
     app::{Tenant, TestApp},

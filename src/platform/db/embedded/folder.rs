@@ -68,11 +68,9 @@ impl Folder {
         self.dir.join("postgres.log")
     }
 
-    /// The path for a new log; the one before it is kept for whoever asks why the server ended.
-    pub(super) fn rotated_log(&self) -> PathBuf {
-        let log = self.log();
-        let _ = fs::rename(&log, self.dir.join("postgres.log.1")); // there is none the first time
-        log
+    /// Makes room for a new log; the one before it is kept for whoever asks why the server ended.
+    pub(super) fn rotate_log(&self) {
+        let _ = fs::rename(self.log(), self.dir.join("postgres.log.1")); // there is none the first time
     }
 
     /// The release that made the cluster, if there is one.

@@ -8,13 +8,14 @@
 //! *Rules*: one process per folder, held by a file lock. No TCP; every connection is trusted, because the 0700 folder of
 //! the socket is the gate. A folder left behind by any kill is taken over: what still runs is ended, stale files go.
 //! Never runs as root; started as root it runs as the owner of the data, else `postgres`, else `nobody`.
-//! PostgreSQL is not restarted when it dies by itself: the next start recovers it.
+//! One that dies under a living server is started again where it was ([`Supervised`]), with growing pauses until it stays.
 
 mod account;
 mod binaries;
 mod error;
 mod folder;
 mod leftovers;
+mod supervised;
 
 use std::{
     ffi::OsString,
@@ -23,7 +24,7 @@ use std::{
     io::Write as _,
     os::unix::{net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Stdio},
+    process::{Child, ChildStdin, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -34,7 +35,7 @@ use nix::{
 };
 
 use self::{account::Account, binaries::Binaries, folder::Folder};
-pub use self::{binaries::find_binaries, error::EmbeddedError};
+pub use self::{binaries::find_binaries, error::EmbeddedError, supervised::Supervised};
 
 const READY_WITHIN: Duration = Duration::from_secs(120); // crash recovery replays up to max_wal_size
 const POLL: Duration = Duration::from_millis(5);
@@ -49,7 +50,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// Needs `/bin/sh` and nothing else, on every Unix. `PR_SET_PDEATHSIG` would be Linux only and tied to the *thread* that
 /// spawned. Should the watcher itself be killed, the next start still clears what was left (`leftovers`).
 const LAUNCH: &str = r#"
-exec 3<&0 </dev/null >"$1" 2>&1
+exec 3<&0 </dev/null >>"$1" 2>&1
 shift
 ( { trap '' HUP INT TERM; read -r _ <&3 || kill -INT $$; } & )
 exec "$@" 3<&-
@@ -74,7 +75,9 @@ pub struct EmbeddedPostgres {
     child: Child,
     /// See [`LAUNCH`]. Close-on-exec like every pipe of std, so no other child of ours keeps it open.
     lifeline: Option<ChildStdin>,
-    major_version: u32,
+    binaries: Binaries,
+    account: Option<Account>,
+    settings: Settings,
     folder: Folder, // last: the lock goes after the server
 }
 
@@ -93,10 +96,12 @@ impl EmbeddedPostgres {
             make_cluster(&folder, &binaries, account.as_ref(), settings.durable)?;
         }
         folder.prepare_socket(account.as_ref())?;
-        let mut server = Self::launch(folder, &binaries, account.as_ref(), &settings)?;
+        folder.rotate_log();
+        let mut child = launch(&folder, &binaries, account.as_ref(), &settings)?;
+        let mut server = Self { lifeline: child.stdin.take(), child, binaries, account, settings, folder };
         server.wait_until_ready()?;
         tracing::info!(
-            dir = %server.folder.dir().display(), version = server.major_version, pid = server.pid(),
+            dir = %server.folder.dir().display(), version = server.major_version(), pid = server.pid(),
             milliseconds = begun.elapsed().as_millis(), "private PostgreSQL is ready"
         );
         Ok(server)
@@ -114,33 +119,39 @@ impl EmbeddedPostgres {
 
     /// The PostgreSQL release, for example 17.
     pub fn major_version(&self) -> u32 {
-        self.major_version
+        self.binaries.major
     }
 
-    fn launch(
-        folder: Folder,
-        binaries: &Binaries,
-        account: Option<&Account>,
-        settings: &Settings,
-    ) -> Result<Self, EmbeddedError> {
-        let log = folder.rotated_log();
-        let mut child = account::command(Path::new("/bin/sh"), account)
-            .args(["-c", LAUNCH, "sh"])
-            .arg(log)
-            .arg(binaries.postgres())
-            .args(arguments(&folder, settings))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0) // Ctrl-C in a terminal is for us: we finish our work, then stop PostgreSQL
-            .spawn()
-            .map_err(error::io("run", "/bin/sh"))?;
-        Ok(Self { lifeline: child.stdin.take(), child, major_version: binaries.major, folder })
+    /// Starts the server again after it has ended, and does not wait until it is ready. What the dead one left is cleared as
+    /// at any start; the log is continued.
+    fn relaunch(&mut self) -> Result<(), EmbeddedError> {
+        leftovers::clear(&self.folder)?;
+        self.folder.prepare_socket(self.account.as_ref())?;
+        self.child = launch(&self.folder, &self.binaries, self.account.as_ref(), &self.settings)?;
+        self.lifeline = self.child.stdin.take();
+        Ok(())
+    }
+
+    /// How it ended, if it has. Its watcher is released then: the process id may soon be a stranger's.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().ok().flatten()?;
+        self.release();
+        Some(status)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.folder.ready_pid() == Some(self.child.id())
+    }
+
+    fn release(&mut self) {
+        if let Some(mut lifeline) = self.lifeline.take() {
+            let _ = lifeline.write_all(b"\n"); // a watcher that was killed reads nothing
+        }
     }
 
     fn wait_until_ready(&mut self) -> Result<(), EmbeddedError> {
         let begun = Instant::now();
-        while self.folder.ready_pid() != Some(self.child.id()) {
+        while !self.is_ready() {
             let log = self.folder.log();
             if let Some(status) = self.child.try_wait().map_err(error::io("wait for", &log))? {
                 return Err(EmbeddedError::Ended { status, last_lines: last_lines(&log), log });
@@ -168,9 +179,7 @@ impl EmbeddedPostgres {
 impl Drop for EmbeddedPostgres {
     fn drop(&mut self) {
         // The watcher is released before the child can be reaped here: afterwards its process id may be a stranger's.
-        if let Some(mut lifeline) = self.lifeline.take() {
-            let _ = lifeline.write_all(b"\n");
-        }
+        self.release();
         let ended = self.ends_within(Duration::ZERO);
         let postmaster = Pid::from_raw(self.child.id().cast_signed());
         if !ended {
@@ -197,6 +206,25 @@ pub fn url_of_running(dir: &Path, database: &str, user: &str) -> Option<String> 
     let socket = folder::socket_of_running(dir)?;
     UnixStream::connect(socket.join(folder::SOCKET)).ok()?;
     Some(url_of(&socket, database, user))
+}
+
+fn launch(
+    folder: &Folder,
+    binaries: &Binaries,
+    account: Option<&Account>,
+    settings: &Settings,
+) -> Result<Child, EmbeddedError> {
+    account::command(Path::new("/bin/sh"), account)
+        .args(["-c", LAUNCH, "sh"])
+        .arg(folder.log())
+        .arg(binaries.postgres())
+        .args(arguments(folder, settings))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0) // Ctrl-C in a terminal is for us: we finish our work, then stop PostgreSQL
+        .spawn()
+        .map_err(error::io("run", "/bin/sh"))
 }
 
 /// initdb, then rename: a killed initdb leaves no half cluster. The name is our own, for the initdb of an owner that was just

@@ -68,6 +68,8 @@ impl Owner {
     }
 }
 
+/// Enough for a few attempts to start what cannot be started.
+const FIRST_TRIES: Duration = Duration::from_secs(1);
 /// Tells a process of this test binary that it is the one to be killed.
 const OWNER: &str = "TENANTRY_TEST_OWNER";
 
@@ -205,6 +207,42 @@ fn a_folder_is_taken_over_after_postgres_was_killed() {
     kill(Pid::from_raw(owner.postmaster.cast_signed()), Signal::SIGKILL).unwrap();
     owner.kill();
     EmbeddedPostgres::start(durable).unwrap();
+}
+
+#[test]
+fn a_supervised_server_comes_back_until_it_is_dropped() {
+    let scratch = Scratch::new();
+    let durable = Settings { durable: true, ..scratch.settings() };
+    let pid_file = durable.dir.join("data/postmaster.pid");
+    let pid = || fs::read_to_string(&pid_file).ok()?.lines().next()?.parse::<u32>().ok();
+    let server = Supervised::start(durable.clone()).unwrap();
+    let url = server.url("postgres", "postgres");
+    query(&url, "create table kept ()");
+    let mut known = pid().unwrap();
+    for _ in 0..2 {
+        kill(Pid::from_raw(known.cast_signed()), Signal::SIGKILL).unwrap();
+        wait_for("the server comes back", || {
+            pid() != Some(known) && url_of_running(&durable.dir, "postgres", "postgres").is_some()
+        });
+        assert_eq!(query(&url, "select count(*) from kept"), "0");
+        known = pid().unwrap();
+    }
+    drop(server);
+    assert!(!exists(known));
+
+    // while it waits to try again
+    let server = Supervised::start(durable.clone()).unwrap();
+    let known = pid().unwrap();
+    fs::rename(durable.dir.join("data"), durable.dir.join("elsewhere")).unwrap();
+    kill(Pid::from_raw(known.cast_signed()), Signal::SIGKILL).unwrap();
+    wait_for("the server ends", || !exists(known));
+    sleep(FIRST_TRIES);
+    let begun = Instant::now();
+    drop(server);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    fs::rename(durable.dir.join("elsewhere"), durable.dir.join("data")).unwrap();
+    let server = EmbeddedPostgres::start(durable).unwrap();
+    assert_eq!(query(&server.url("postgres", "postgres"), "select count(*) from kept"), "0");
 }
 
 #[test]
