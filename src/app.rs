@@ -18,6 +18,7 @@ use crate::{
         clock::Clock,
         db::{self, Db, Place},
     },
+    quotas::Quotas,
     tenancy::Tenancy,
 };
 
@@ -36,6 +37,7 @@ pub struct App {
     pub oauth: OAuth,
     pub audit: Audit,
     pub health: Health,
+    pub quotas: Quotas,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
     /// Open sockets, to wait for.
@@ -57,6 +59,7 @@ impl App {
         let oauth = OAuth::new(isolation.clone(), tenancy.clone(), keyring.clone(), master, &config);
         let audit = Audit::new(isolation.clone(), signals.clone(), keyring.clone(), config.journal.clone());
         let health = Health::new(isolation.clone(), tenancy.clone());
+        let quotas = Quotas::new(isolation.clone(), tenancy.clone(), config.quotas.clone());
         Ok(Self {
             config: Arc::new(config),
             clock,
@@ -70,6 +73,7 @@ impl App {
             oauth,
             audit,
             health,
+            quotas,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
         })

@@ -27,6 +27,7 @@ pub struct Config {
     pub keys: Keys,
     pub tenancy: Tenancy,
     pub isolation: Isolation,
+    pub quotas: Quotas,
     pub journal: Journal,
     pub idempotency: Idempotency,
     pub worker: Worker,
@@ -197,6 +198,21 @@ pub struct Isolation {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Quotas {
+    pub lanes: usize,
+    pub batch: usize,
+    pub batch_of_tenant: usize,
+    pub waiting: usize,
+    #[serde(deserialize_with = "duration")]
+    pub reservation: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub longest_reservation: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub keep_ended: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Journal {
     pub checkpoint_entries: i64,
     #[serde(deserialize_with = "duration")]
@@ -326,6 +342,27 @@ impl Config {
             "telemetry.log_format",
             &self.telemetry.log_format,
             "must be json, text or empty",
+        )?;
+        let quotas = &self.quotas;
+        for (key, count) in [
+            ("quotas.lanes", quotas.lanes),
+            ("quotas.batch", quotas.batch),
+            ("quotas.batch_of_tenant", quotas.batch_of_tenant),
+            ("quotas.waiting", quotas.waiting),
+        ] {
+            rule((1..=10_000).contains(&count), key, &count, "must be between 1 and 10000")?;
+        }
+        rule(
+            (Duration::from_secs(1)..=quotas.longest_reservation).contains(&quotas.reservation),
+            "quotas.reservation",
+            &quotas.reservation,
+            "must be between 1s and quotas.longest_reservation",
+        )?;
+        rule(
+            quotas.keep_ended >= self.idempotency.retention,
+            "quotas.keep_ended",
+            &quotas.keep_ended,
+            "must be at least idempotency.retention, or the first answer is forgotten too early",
         )?;
         for (key, interval) in [
             ("worker.interval", &self.worker.interval),

@@ -13,5 +13,6 @@ pub mod journal;
 pub mod keys;
 pub mod oauth;
 pub mod platform;
+pub mod quotas;
 pub mod tenancy;
 pub mod worker;

@@ -87,7 +87,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 5] = [
+const TASKS: [Task; 8] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -107,6 +107,24 @@ const TASKS: [Task; 5] = [
         name: "checkpoints",
         every: TimeDelta::zero(),
         run: |app| async { app.audit.sign_checkpoints().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "reservations",
+        every: TimeDelta::zero(),
+        run: |app| async { app.quotas.expire_due().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "boosts",
+        every: TimeDelta::zero(),
+        run: |app| async { app.quotas.end_due_boosts().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "ended reservations",
+        every: TimeDelta::minutes(1),
+        run: |app| {
+            async { app.quotas.purge_ended().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
+                .boxed()
+        },
     },
     Task {
         name: "purge",

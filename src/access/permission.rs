@@ -22,10 +22,13 @@ pub enum Scope {
     KeyWrite,
     HealthRead,
     HealthWrite,
+    QuotaRead,
+    QuotaWrite,
+    LimitWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -38,6 +41,9 @@ impl Scope {
         Self::KeyWrite,
         Self::HealthRead,
         Self::HealthWrite,
+        Self::QuotaRead,
+        Self::QuotaWrite,
+        Self::LimitWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -54,6 +60,9 @@ impl Scope {
             Self::KeyWrite => "auth:key:write",
             Self::HealthRead => "auth:health:read",
             Self::HealthWrite => "auth:health:write",
+            Self::QuotaRead => "auth:quota:read",
+            Self::QuotaWrite => "auth:quota:write",
+            Self::LimitWrite => "auth:limit:write",
         }
     }
 
@@ -65,7 +74,12 @@ impl Scope {
     pub const fn for_tenants(self) -> bool {
         !matches!(
             self,
-            Self::LifecycleWrite | Self::PlanWrite | Self::SettingsWrite | Self::KeyWrite | Self::HealthWrite
+            Self::LifecycleWrite
+                | Self::PlanWrite
+                | Self::SettingsWrite
+                | Self::KeyWrite
+                | Self::HealthWrite
+                | Self::LimitWrite
         )
     }
 }
@@ -135,7 +149,7 @@ pub enum Role {
     Admin,
     /// Reads everything but the audit log.
     Support,
-    /// Plans, suspending and resuming for unpaid bills, and what credit is due.
+    /// Plans and limits, suspending and resuming for unpaid bills, and what credit is due.
     Billing,
     /// Reads everything, the audit log included.
     Auditor,
@@ -161,9 +175,11 @@ impl Role {
         use Scope::*;
         match self {
             Self::Admin => ScopeSet::ALL,
-            Self::Support => [TenantRead, PlanRead, ClientRead, HealthRead].into_iter().collect(),
-            Self::Billing => [TenantRead, PlanRead, PlanWrite, LifecycleWrite, HealthRead].into_iter().collect(),
-            Self::Auditor => [TenantRead, PlanRead, ClientRead, AuditRead, HealthRead].into_iter().collect(),
+            Self::Support => [TenantRead, PlanRead, ClientRead, HealthRead, QuotaRead].into_iter().collect(),
+            Self::Billing => [TenantRead, PlanRead, PlanWrite, LifecycleWrite, HealthRead, QuotaRead, LimitWrite]
+                .into_iter()
+                .collect(),
+            Self::Auditor => [TenantRead, PlanRead, ClientRead, AuditRead, HealthRead, QuotaRead].into_iter().collect(),
         }
     }
 }
@@ -216,7 +232,7 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Query.isolationReport", "isolation.verify", Scope::AuditRead, Platform, Read),
     rule("Mutation.createTenant", "tenant.create", Scope::TenantWrite, Platform, Write),
     rule("Mutation.updateTenant", "tenant.update", Scope::TenantWrite, Anyone, Write),
-    rule("Mutation.changeTenantPlan", "tenant.changePlan", Scope::TenantWrite, Platform, Write),
+    rule("Mutation.changePlan", "plan.change", Scope::TenantWrite, Platform, Write),
     rule("Mutation.applyTenant", "tenant.apply", Scope::TenantWrite, Platform, Write),
     rule("Mutation.activateTenant", "tenant.activate", Scope::LifecycleWrite, Platform, Write),
     rule("Mutation.suspendTenant", "tenant.suspend", Scope::LifecycleWrite, Platform, Write),
@@ -234,6 +250,19 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.reportOutage", "outage.report", Scope::HealthWrite, Platform, Write),
     rule("Mutation.endOutage", "outage.end", Scope::HealthWrite, Platform, Write),
     rule("Mutation.withdrawOutage", "outage.withdraw", Scope::HealthWrite, Platform, Write),
+    rule("Query.quotas", "quota.list", Scope::QuotaRead, Anyone, Read),
+    rule("Query.previewQuota", "quota.preview", Scope::QuotaRead, Anyone, Read),
+    rule("Query.quotaDefinitions", "quota.definitions", Scope::QuotaRead, Anyone, Read),
+    rule("Mutation.reserveQuota", "quota.reserve", Scope::QuotaWrite, Anyone, Write),
+    rule("Mutation.commitReservation", "reservation.commit", Scope::QuotaWrite, Anyone, Write),
+    rule("Mutation.releaseReservation", "reservation.release", Scope::QuotaWrite, Anyone, Write),
+    rule("Mutation.setQuotaUsage", "quota.setUsage", Scope::QuotaWrite, Anyone, Write),
+    rule("Mutation.setQuota", "quota.set", Scope::LimitWrite, Platform, Write),
+    rule("Mutation.boostQuota", "quota.boost", Scope::LimitWrite, Platform, Write),
+    rule("Mutation.endQuotaBoost", "quota.endBoost", Scope::LimitWrite, Platform, Write),
+    rule("Mutation.defineQuota", "quota.define", Scope::PlanWrite, Platform, Write),
+    rule("Mutation.updateQuotaDefinition", "quota.redefine", Scope::PlanWrite, Platform, Write),
+    rule("Tenant.quotas", "quota.list", Scope::QuotaRead, Anyone, Read),
     rule("Subscription.tenantEvents", "tenant.watch", Scope::TenantRead, Anyone, Read),
     rule("TenantEvent.entry", "audit.read", Scope::AuditRead, Anyone, Read),
     rule("Tenant.audit", "audit.read", Scope::AuditRead, Anyone, Read),

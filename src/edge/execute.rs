@@ -45,6 +45,7 @@ impl Engine {
             .data(app.audit.clone())
             .data(app.oauth.clone())
             .data(app.health.clone())
+            .data(app.quotas.clone())
             .data(app.isolation.clone())
             .data(LargestPage(app.config.graphql.page_size));
         if !app.config.graphql.introspection {

@@ -10,15 +10,16 @@ use crate::{
     audit::graphql::{AuditQuery, AuditSubscription},
     health::graphql::HealthMutation,
     oauth::graphql::{OAuthMutation, OAuthQuery},
+    quotas::graphql::{QuotaMutation, QuotaQuery},
 };
 
 /// Everything that can be read.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery);
+pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery, QuotaQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
-pub struct Mutation(TenantMutation, OAuthMutation, HealthMutation);
+pub struct Mutation(TenantMutation, OAuthMutation, HealthMutation, QuotaMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

@@ -16,13 +16,14 @@ use crate::{
         ids::TenantId,
         page::{LargestPage, PageInfo, PageRequest},
     },
+    quotas::graphql::TenantQuotas,
     tenancy::{
-        self, Deletion, NewTenant, TenantFilter, TenantOrder, TenantView,
+        self, Deletion, Fit, NewTenant, TenantFilter, TenantOrder, TenantView,
         declaration::{Declaration, Difference, DocumentFormat, DryRun},
         graphql::{
-            ChangeTenantPlanInput, CreatePlanInput, CreateTenantInput, DeleteTenantInput, PlanObject,
-            SuspendTenantInput, TenantActionInput, TenantCore, TenantPlan, UpdatePlanInput, UpdateTenantInput,
-            conditions, enter, enter_own_or, enter_platform, handle,
+            ChangePlanInput, CreatePlanInput, CreateTenantInput, DeleteTenantInput, PlanObject, SuspendTenantInput,
+            TenantActionInput, TenantCore, TenantPlan, UpdatePlanInput, UpdateTenantInput, conditions, enter,
+            enter_own_or, enter_platform, handle,
         },
     },
 };
@@ -30,7 +31,7 @@ use crate::{
 /// A customer of the platform: what it is, what state it is in, and by later capabilities what it has.
 #[derive(Clone, Debug, MergedObject)]
 #[graphql(name = "Tenant")]
-pub struct TenantObject(TenantCore, TenantPlan, TenantAudit, TenantClients, TenantHealth);
+pub struct TenantObject(TenantCore, TenantPlan, TenantAudit, TenantClients, TenantHealth, TenantQuotas);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
@@ -39,7 +40,8 @@ impl From<TenantView> for TenantObject {
             TenantPlan(tenant.clone()),
             TenantAudit(tenant.clone()),
             TenantClients(tenant.clone()),
-            TenantHealth(tenant),
+            TenantHealth(tenant.clone()),
+            TenantQuotas(tenant),
         )
     }
 }
@@ -263,12 +265,17 @@ impl TenantMutation {
         Ok(TenantPayload { tenant: tenant.into() })
     }
 
-    /// Puts a tenant on another plan.
+    /// Puts a tenant on another plan, whose features and limits hold from then on. A plan that what the tenant has does not
+    /// fit is refused, unless it is forced: then the tenant keeps what it has, is shown as over its limits, and cannot grow.
+    ///
+    /// Errors: `quota_exceeded` with `inTheWay`, a list of quotas with `limit`, `used` and `reserved`.
     ///
     /// Scope: `auth:tenant:write`, operators only.
-    async fn change_tenant_plan(&self, ctx: &Context<'_>, input: ChangeTenantPlanInput) -> Result<TenantPayload> {
+    async fn change_plan(&self, ctx: &Context<'_>, input: ChangePlanInput) -> Result<TenantPayload> {
         let scope = enter(ctx, "Mutation", &input.id).await?;
-        let tenant = handle(ctx)?.change_plan(&scope, &input.plan, &conditions(ctx, input.expected_version)).await?;
+        let fit = if input.force { Fit::Whatever } else { Fit::Needed };
+        let conditions = conditions(ctx, input.expected_version);
+        let tenant = handle(ctx)?.change_plan(&scope, &input.plan, fit, &conditions).await?;
         Ok(TenantPayload { tenant: tenant.into() })
     }
 

@@ -160,6 +160,22 @@ impl OperatorTx {
     pub async fn commit_unrecorded(self, _why: &'static str) -> Result<()> {
         self.tx.commit().await
     }
+
+    /// Commits bookkeeping of several tenants, and of each what of it is worth a record.
+    pub async fn commit_bookkeeping(
+        self,
+        _why: &'static str,
+        entries: impl IntoIterator<Item = (TenantId, Vec<Entry>)>,
+    ) -> Result<()> {
+        for (tenant, entries) in entries {
+            journal::append(&self.tx, tenant, &self.stamp, &entries).await?;
+        }
+        self.tx.commit().await
+    }
+
+    pub async fn rollback(self) -> Result<()> {
+        self.tx.rollback().await
+    }
 }
 
 /// A read-only transaction of one tenant, or of the platform.

@@ -66,6 +66,18 @@ id!(
     uuid_v7
 );
 
+id!(
+    /// A reservation of quotas: UUIDv7.
+    ReservationId,
+    uuid_v7
+);
+
+id!(
+    /// A temporary boost of a quota: UUIDv7.
+    BoostId,
+    uuid_v7
+);
+
 impl TenantId {
     /// Owner of what belongs to the platform itself and to no tenant: the nil UUID, which a random id never is.
     /// A tenant's session can therefore never be bound to it.

@@ -1,17 +1,20 @@
 //! Changes of one tenant: read under lock, decide on plain values, write, record.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    IsolationTier, PlannedSuspension, Profile, Sections, SlaOverrides, Tenancy, Tenant, plan, profile, settings, slug,
-    store,
+    Fit, IsolationTier, Plan, PlannedSuspension, Profile, Sections, SlaOverrides, Tenancy, Tenant, plan, profile,
+    settings, slug, store,
 };
 use crate::{
-    error::{Context as _, Error, Result},
+    error::{Context as _, Error, Kind, Result},
     isolation::{Conditions, TenantScope, TenantTx},
     journal::Entry,
 };
@@ -65,14 +68,43 @@ impl Tenancy {
     }
 
     /// Puts the tenant on another plan of the catalogue. Its isolation tier follows where it is not asked for otherwise.
-    pub async fn change_plan(&self, scope: &TenantScope, key: &str, conditions: &Conditions) -> Result<Arc<Tenant>> {
+    pub async fn change_plan(
+        &self,
+        scope: &TenantScope,
+        key: &str,
+        fit: Fit,
+        conditions: &Conditions,
+    ) -> Result<Arc<Tenant>> {
         let tx = self.isolation.begin(scope).await?;
         let plan = plan::named(&tx, "plan", key).await?;
+        self.check_fit(&tx, &plan, fit).await?;
         self.change(tx, conditions, "TenantPlanChanged", |tenant, _| {
             tenant.plan = plan.key;
             Ok(())
         })
         .await
+    }
+
+    /// Refuses a plan that the tenant has outgrown, with the list of what is in the way.
+    pub(super) async fn check_fit(&self, tx: &TenantTx, plan: &Plan, fit: Fit) -> Result<()> {
+        let present = store::lock(tx, tx.tenant()).await?;
+        if fit == Fit::Whatever || present.plan == plan.key {
+            return Ok(());
+        }
+        let mut in_the_way = Vec::new();
+        let checks = self.fits.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for check in checks {
+            in_the_way.extend(check(tx, &present, plan).await?);
+        }
+        if in_the_way.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::QuotaExceeded,
+            "what the tenant has does not fit the plan; reduce it, or force the change",
+        )
+        .at("plan")
+        .with(serde_json::json!({ "inTheWay": in_the_way })))
     }
 
     pub async fn activate(&self, scope: &TenantScope, conditions: &Conditions) -> Result<Arc<Tenant>> {

@@ -27,7 +27,9 @@ mod store;
 mod tenant;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::future::BoxFuture;
 
 pub use self::{
     change::{Deletion, SuspensionOrder, Update},
@@ -47,7 +49,7 @@ use crate::{
     access::{Caller, Effect, Permission},
     config,
     error::{Error, Result},
-    isolation::{Isolation, OperatorScope, TenantScope, may_act},
+    isolation::{Isolation, OperatorScope, TenantScope, TenantTx, may_act},
     journal::Signals,
     platform::{
         ids::TenantId,
@@ -60,13 +62,30 @@ use crate::{
 pub struct Tenancy {
     isolation: Isolation,
     snapshots: Arc<Snapshots>,
+    fits: Arc<RwLock<Vec<FitCheck>>>,
     rules: Arc<config::Tenancy>,
+}
+
+/// Finds out what of a tenant does not fit a plan: one object for each thing that is in the way. Other capabilities have one;
+/// it runs in the transaction of the change.
+pub type FitCheck = for<'a> fn(&'a TenantTx, &'a Tenant, &'a Plan) -> BoxFuture<'a, Result<Vec<serde_json::Value>>>;
+
+/// Whether a change of plan needs what the tenant has to fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Needed,
+    Whatever,
 }
 
 impl Tenancy {
     pub fn new(isolation: Isolation, signals: Signals, rules: config::Tenancy) -> Self {
         let snapshots = Arc::new(Snapshots::new(isolation.clone(), signals, rules.snapshot_bytes));
-        Self { isolation, snapshots, rules: Arc::new(rules) }
+        Self { isolation, snapshots, fits: Arc::default(), rules: Arc::new(rules) }
+    }
+
+    /// From now on a change of plan asks `check`, too. For the house's construction.
+    pub fn check_plans_with(&self, check: FitCheck) {
+        self.fits.write().unwrap_or_else(PoisonError::into_inner).push(check);
     }
 
     pub fn snapshots(&self) -> &Arc<Snapshots> {

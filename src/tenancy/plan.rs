@@ -17,9 +17,9 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Features(pub Vec<String>);
 
-/// Quota defaults, key → limit.
+/// Quota defaults, key → limit; none is unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
-pub struct QuotaDefaults(pub std::collections::BTreeMap<String, i64>);
+pub struct QuotaDefaults(pub std::collections::BTreeMap<String, Option<i64>>);
 
 /// One row of `plans`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ impl Plan {
         if self.description.chars().count() > 2000 {
             return Err(Error::invalid("description", "must have at most 2000 characters"));
         }
-        if let Some((key, _)) = self.quotas.0.iter().find(|(_, limit)| **limit < 0) {
+        if let Some((key, _)) = self.quotas.0.iter().find(|(_, limit)| limit.is_some_and(|limit| limit < 0)) {
             return Err(Error::invalid(format!("quotas.{key}"), "must not be negative"));
         }
         self.sla.check("sla")

@@ -14,6 +14,7 @@ const RANKS: &[&[&str]] = &[
     &["tenancy"],
     &["audit", "oauth"],
     &["health"],
+    &["quotas"],
     &["app"],
     &["edge"],
     &["worker"],

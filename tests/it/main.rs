@@ -21,6 +21,8 @@ mod oauth;
 mod outsiders;
 mod permissions;
 mod pgbouncer;
+mod quota_storm;
+mod quotas;
 mod smoke;
 mod telemetry;
 mod tenants;

@@ -272,8 +272,8 @@ async fn plans_are_a_catalogue_that_operators_extend() {
     assert_eq!(admin.refused(update, json!({})).await, "conflict");
     let made = admin.ok(CREATE, json!({ "input": { "slug": "acme", "name": "Acme", "plan": "starter" } })).await;
     let id = &made["createTenant"]["tenant"]["id"];
-    let change = "mutation($id: ID!) { changeTenantPlan(input: {id: $id, plan: \"team\"}) { tenant { plan { key } sla { uptime } } } }";
-    assert_eq!(admin.ok(change, json!({ "id": id })).await["changeTenantPlan"]["tenant"]["sla"]["uptime"], "99.8");
+    let change = "mutation($id: ID!) { changePlan(input: {id: $id, plan: \"team\"}) { tenant { plan { key } sla { uptime } } } }";
+    assert_eq!(admin.ok(change, json!({ "id": id })).await["changePlan"]["tenant"]["sla"]["uptime"], "99.8");
 }
 
 #[tokio::test]

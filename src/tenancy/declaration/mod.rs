@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 pub use self::difference::Difference;
 use self::file::Declared;
-use super::{NewTenant, Tenancy, Tenant, Update, plan, settings, store};
+use super::{Fit, NewTenant, Tenancy, Tenant, Update, plan, settings, store};
 use crate::{
     error::{Error, Result},
     isolation::{Conditions, OperatorScope, TenantScope},
@@ -98,7 +98,11 @@ impl Tenancy {
         let tx = self.isolation.begin(scope).await?;
         settings::check(&tx, update.sections.as_ref()).await?;
         let plan = match plan {
-            Some(key) => Some(plan::named(&tx, "plan", &key).await?.key),
+            Some(key) => {
+                let plan = plan::named(&tx, "plan", &key).await?;
+                self.check_fit(&tx, &plan, Fit::Needed).await?;
+                Some(plan.key)
+            }
             None => None,
         };
         self.change(tx, conditions, "TenantUpdated", |tenant, _| {

@@ -93,12 +93,15 @@ pub struct DeleteTenantInput {
 }
 
 #[derive(Clone, Debug, InputObject)]
-pub struct ChangeTenantPlanInput {
+pub struct ChangePlanInput {
     pub id: ID,
     /// The version that you saw last: `conflict` if there is another.
     pub expected_version: Option<i64>,
     /// Key of the new plan.
     pub plan: String,
+    /// Even if what the tenant has does not fit it.
+    #[graphql(default)]
+    pub force: bool,
 }
 
 impl TryFrom<CreateTenantInput> for NewTenant {

@@ -10,8 +10,7 @@ use async_graphql::{Context, ID};
 
 pub use self::{
     input::{
-        ChangeTenantPlanInput, CreateTenantInput, DeleteTenantInput, SuspendTenantInput, TenantActionInput,
-        UpdateTenantInput,
+        ChangePlanInput, CreateTenantInput, DeleteTenantInput, SuspendTenantInput, TenantActionInput, UpdateTenantInput,
     },
     plan::{CreatePlanInput, PlanObject, UpdatePlanInput},
     tenant::{TenantCore, TenantPlan},

@@ -69,7 +69,8 @@ impl PlanObject {
 #[derive(Clone, Debug, SimpleObject)]
 pub struct QuotaDefault<'a> {
     key: &'a str,
-    limit: i64,
+    /// Null is unlimited.
+    limit: Option<i64>,
 }
 
 #[derive(Clone, Debug, InputObject)]
@@ -103,7 +104,8 @@ pub struct UpdatePlanInput {
 #[derive(Clone, Debug, InputObject)]
 pub struct QuotaDefaultInput {
     pub key: String,
-    pub limit: i64,
+    /// Null is unlimited.
+    pub limit: Option<i64>,
 }
 
 impl TryFrom<CreatePlanInput> for Plan {

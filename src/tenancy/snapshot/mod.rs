@@ -112,6 +112,18 @@ impl Snapshots {
         }
     }
 
+    /// Reads the tenant again, whatever memory has: for who knows that it has changed.
+    pub async fn reread(&self, tenant: TenantId) -> Result<Option<Arc<Snapshot>>> {
+        self.forget(tenant);
+        self.load(tenant).await
+    }
+
+    /// Reads the platform again, whatever memory has.
+    pub async fn reread_catalogue(&self) -> Result<Arc<Catalogue>> {
+        self.forget(TenantId::PLATFORM);
+        self.load_catalogue().await
+    }
+
     /// Reads again what this replica has just changed, so that its next answer has it. Where that fails, the next request
     /// reads: what was changed stays changed.
     pub async fn refresh(&self, owner: TenantId) {

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use crate::{
     error::{Error, Result},
     isolation::ReadTx,
-    platform::ids::TenantId,
+    platform::{db::Tx, ids::TenantId},
     tenancy::{Plan, Tenant},
 };
 
@@ -13,7 +13,7 @@ use crate::{
 /// transaction as the rest, and replaced whenever the owner's journal grows.
 pub trait Part: Sized + Send + Sync + 'static {
     /// Reads it under a session of the owner: the tenant's own, or one over all tenants for the catalogue.
-    fn load(tx: &ReadTx, owner: TenantId) -> impl Future<Output = Result<Self>> + Send;
+    fn load(tx: &Tx, owner: TenantId) -> impl Future<Output = Result<Self>> + Send;
 
     /// About how many bytes it takes.
     fn weight(&self) -> usize;

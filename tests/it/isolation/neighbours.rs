@@ -21,6 +21,8 @@ pub struct Neighbours {
     pub b_client: Credentials,
     /// Everything of A's that can be named.
     pub names: Vec<Name>,
+    /// Ids of A's reservation and boost.
+    a_quotas: [String; 2],
 }
 
 /// A client of the token endpoint.
@@ -81,6 +83,10 @@ const UPDATE: &str = "mutation($id: ID!, $labels: [LabelInput!]) { updateTenant(
 const CREATE_CLIENT: &str = "mutation($scopes: [String!]!) { createOAuthClient(input: {name: \"neighbour client\", scopes: $scopes}) { client { id } secret } }";
 const REPORT_OUTAGE: &str = "mutation($input: ReportOutageInput!) { reportOutage(input: $input) { outage { id } } }";
 const OUTAGES: &str = "query($id: ID) { tenant(id: $id) { outages { edges { cursor node { id } } } } }";
+const RESERVE: &str = "mutation($lines: [QuotaLineInput!]!) { reserveQuota(input: {lines: $lines, expiresInSeconds: 86400}) { reservation { id } } }";
+const LIMIT: &str = "mutation($id: ID!, $reason: String!) {
+    setQuota(input: {tenantId: $id, key: \"max_users\", limit: 77, reason: $reason}) { quota { limit } }
+    boostQuota(input: {tenantId: $id, key: \"max_users\", amount: 7, reason: $reason, expiresAt: \"2100-01-01T00:00:00Z\"}) { boost { id } } }";
 const ENTRIES: &str =
     "query($id: ID) { audit(tenantId: $id, first: 1) { edges { cursor node { id hash requestId } } } }";
 const ALL_ENTRIES: &str = "{ audit(first: 1) { edges { cursor } } tenants(first: 1) { edges { cursor node { id } } } }";
@@ -101,12 +107,25 @@ impl Neighbours {
         admin.ok(rename, json!({ "id": a.id })).await;
         let b_machine = Client::new(app.url(""), None, Some(b.id), app.canaries.clone());
         let (a_client, b_client) = (credentials(&a_service).await, credentials(&service).await);
-        let mut neighbours =
-            Self { app, a, b, admin, a_service, service, b_machine, a_client, b_client, names: Vec::new() };
+        let mut neighbours = Self {
+            app,
+            a,
+            b,
+            admin,
+            a_service,
+            service,
+            b_machine,
+            a_client,
+            b_client,
+            names: Vec::new(),
+            a_quotas: Default::default(),
+        };
         for _ in 0..entries {
             neighbours.happen_in_a().await;
         }
         neighbours.have_outages().await;
+        neighbours.have_quotas(&neighbours.b, &neighbours.service).await;
+        neighbours.a_quotas = neighbours.have_quotas(&neighbours.a, &neighbours.a_service).await;
         neighbours.use_idempotency_keys().await;
         neighbours.names = neighbours.names_of_a().await;
         neighbours
@@ -143,6 +162,15 @@ impl Neighbours {
         }
     }
 
+    /// A limit and a boost of the tenant's own, and a reservation; answers the ids of reservation and boost.
+    async fn have_quotas(&self, tenant: &Tenant, service: &Client) -> [String; 2] {
+        let made = self.admin.ok(LIMIT, json!({ "id": tenant.id, "reason": tenant.canary })).await;
+        let lines = json!([{ "key": "max_users", "amount": 1 }]);
+        let held = service.ok(RESERVE, json!({ "lines": lines })).await;
+        let ids = [&held["reserveQuota"]["reservation"]["id"], &made["boostQuota"]["boost"]["id"]];
+        ids.map(|id| id.as_str().unwrap().to_owned())
+    }
+
     async fn names_of_a(&self) -> Vec<Name> {
         let own = self.admin.ok(ENTRIES, json!({ "id": self.a.id })).await["audit"]["edges"][0].clone();
         let all = self.admin.ok(ALL_ENTRIES, json!({})).await;
@@ -155,6 +183,8 @@ impl Neighbours {
             name("client id", self.a_client.id.clone(), Form::Id),
             name("entry id", text(&own["node"]["id"]), Form::Id),
             name("outage id", text(&outage["node"]["id"]), Form::Id),
+            name("reservation id", self.a_quotas[0].clone(), Form::Id),
+            name("boost id", self.a_quotas[1].clone(), Form::Id),
             name("slug", self.a.slug.clone(), Form::Text),
             name("external id", "annexed-text-2".to_owned(), Form::Text),
             name("request id", text(&own["node"]["requestId"]), Form::Text),

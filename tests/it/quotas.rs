@@ -1,0 +1,274 @@
+//! What a tenant may have: limits, reservations, plans.
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use crate::support::{Client, TestApp};
+
+const RESERVE: &str = "mutation($input: ReserveQuotaInput!) { reserveQuota(input: $input) {
+    reservation { id state expiresAt lines { key amount committed } } quotas { key limit used reserved remaining resetsAt } } }";
+const COMMIT: &str = "mutation($input: CommitReservationInput!) { commitReservation(input: $input) {
+    reservation { id state lines { key amount committed } } quotas { key used reserved } } }";
+const RELEASE: &str = "mutation($input: ReleaseReservationInput!) { releaseReservation(input: $input) { reservation { state } quotas { key used reserved } } }";
+const QUOTAS: &str = "query($keys: [String!], $id: ID) { quotas(keys: $keys, tenantId: $id) { key limit planLimit used reserved remaining overLimit resetsAt
+    enforcement gracePercent override { limit reason setBy version expiresAt } boosts { id amount } version } }";
+const SET: &str =
+    "mutation($input: SetQuotaInput!) { setQuota(input: $input) { quota { key limit override { version } } } }";
+const BOOST: &str =
+    "mutation($input: BoostQuotaInput!) { boostQuota(input: $input) { boost { id amount approvedBy } } }";
+
+fn lines(lines: &[(&str, i64)]) -> Value {
+    lines.iter().map(|(key, amount)| json!({ "key": key, "amount": amount })).collect()
+}
+
+async fn reserve(client: &Client, wanted: &[(&str, i64)]) -> Value {
+    client.ok(RESERVE, json!({ "input": { "lines": lines(wanted) } })).await["reserveQuota"].clone()
+}
+
+async fn quota(client: &Client, key: &str) -> Value {
+    client.ok(QUOTAS, json!({ "keys": [key] })).await["quotas"][0].clone()
+}
+
+#[tokio::test]
+async fn a_reservation_is_held_then_committed_with_what_was_really_used() {
+    let app = TestApp::start().await;
+    let service = app.full_service(&app.tenant("acme").await).await;
+    let held = reserve(&service, &[("max_clusters", 2), ("max_users", 3)]).await;
+    assert_eq!(held["reservation"]["state"], "HELD");
+    assert_eq!(
+        held["quotas"][0],
+        json!({ "key": "max_clusters", "limit": 2, "used": 0, "reserved": 2, "remaining": 0, "resetsAt": null })
+    );
+    let answer = service
+        .graphql(RESERVE, json!({ "input": { "lines": lines(&[("max_users", 1), ("max_clusters", 1)]) } }))
+        .await;
+    let extensions = &answer.body["errors"][0]["extensions"];
+    assert_eq!(answer.code(), "quota_exceeded", "{}", answer.text);
+    assert_eq!(extensions["field"], "lines[1]");
+    let details =
+        json!({ "key": "max_clusters", "limit": 2, "used": 0, "reserved": 2, "requested": 1, "resetsAt": null });
+    assert_eq!(extensions["details"], details);
+    assert_eq!(quota(&service, "max_users").await["reserved"], 3, "all or nothing");
+    let id = held["reservation"]["id"].clone();
+    let input = json!({ "input": { "reservationId": id, "lines": lines(&[("max_clusters", 1)]) } });
+    let committed = service.ok(COMMIT, input.clone()).await["commitReservation"].clone();
+    assert_eq!(
+        committed["quotas"],
+        json!([{ "key": "max_clusters", "used": 1, "reserved": 0 }, { "key": "max_users", "used": 3, "reserved": 0 }])
+    );
+    assert_eq!(service.ok(COMMIT, input).await["commitReservation"], committed, "repeated");
+    let release = json!({ "input": { "reservationId": id } });
+    assert_eq!(service.refused(RELEASE, release).await, "conflict");
+}
+
+#[tokio::test]
+async fn an_expired_reservation_frees_itself_even_before_the_schedule_runs() {
+    let app = TestApp::with("worker.interval = \"1h\"").await;
+    let tenant = app.tenant("acme").await;
+    let service = app.full_service(&tenant).await;
+    let input = json!({ "input": { "lines": lines(&[("max_clusters", 2)]), "expiresInSeconds": 60 } });
+    let held = service.ok(RESERVE, input.clone()).await["reserveQuota"]["reservation"]["id"].clone();
+    assert_eq!(service.refused(RESERVE, input.clone()).await, "quota_exceeded");
+    app.advance(TimeDelta::seconds(61));
+    let late = json!({ "input": { "reservationId": held } });
+    assert_eq!(service.refused(COMMIT, late.clone()).await, "conflict");
+    service.ok(RESERVE, input).await;
+    assert_eq!(service.refused(COMMIT, late).await, "conflict");
+    assert_eq!(quota(&service, "max_clusters").await["reserved"], 2);
+    app.advance(TimeDelta::seconds(61));
+    app.run_due().await;
+    assert_eq!(quota(&service, "max_clusters").await["reserved"], 0);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_reserves_once() {
+    let app = TestApp::start().await;
+    let service = app.full_service(&app.tenant("acme").await).await;
+    let input = json!({ "input": { "lines": lines(&[("max_users", 2)]) } });
+    let (first, again) = tokio::join!(
+        service.graphql_once("k1", RESERVE, input.clone()),
+        service.graphql_once("k1", RESERVE, input.clone())
+    );
+    assert_eq!(first.data(), again.data(), "{} {}", first.text, again.text);
+    assert_eq!(service.graphql_once("k1", RESERVE, input).await.data(), first.data());
+    assert_eq!(quota(&service, "max_users").await["reserved"], 2);
+    let other = json!({ "input": { "lines": lines(&[("max_users", 3)]) } });
+    assert_eq!(service.graphql_once("k1", RESERVE, other).await.code(), "conflict");
+}
+
+#[tokio::test]
+async fn a_limit_below_what_is_used_stops_growth_and_takes_nothing_away() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let (admin, service) = (app.admin().await, app.full_service(&tenant).await);
+    let held = reserve(&service, &[("max_users", 8)]).await["reservation"]["id"].clone();
+    service.ok(COMMIT, json!({ "input": { "reservationId": held } })).await;
+    let set = |limit: Value| json!({ "input": { "tenantId": tenant.id, "key": "max_users", "limit": limit, "reason": "contract" } });
+    admin.ok(SET, set(json!(5))).await;
+    let lowered = quota(&service, "max_users").await;
+    assert_eq!(
+        (&lowered["limit"], &lowered["planLimit"], &lowered["used"], &lowered["overLimit"], &lowered["remaining"]),
+        (&json!(5), &json!(10), &json!(8), &json!(true), &json!(0))
+    );
+    assert_eq!(
+        service.refused(RESERVE, json!({ "input": { "lines": lines(&[("max_users", 1)]) } })).await,
+        "quota_exceeded"
+    );
+    admin.ok(SET, set(Value::Null)).await;
+    reserve(&service, &[("max_users", 1_000_000)]).await;
+    let clear = json!({ "input": { "tenantId": tenant.id, "key": "max_users", "clear": true, "expectedVersion": 2 } });
+    assert_eq!(admin.ok(SET, clear).await["setQuota"]["quota"]["limit"], 10);
+    assert_eq!(service.refused(SET, set(json!(500))).await, "forbidden", "a tenant does not set its own limits");
+}
+
+#[tokio::test]
+async fn boosts_and_overrides_revert_by_themselves() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let limit = async || {
+        app.admin().await.ok(QUOTAS, json!({ "keys": ["max_users"], "id": tenant.id })).await["quotas"][0]["limit"]
+            .clone()
+    };
+    let admin = app.admin().await;
+    let in_hours = |hours: i64| (app.app.clock.now() + TimeDelta::hours(hours)).to_rfc3339();
+    let set = json!({ "input": { "tenantId": tenant.id, "key": "max_users", "limit": 100, "reason": "trial", "expiresAt": in_hours(2) } });
+    admin.ok(SET, set).await;
+    let boost = json!({ "input": { "tenantId": tenant.id, "key": "max_users", "amount": 7, "reason": "launch", "expiresAt": in_hours(1) } });
+    let made = admin.ok(BOOST, boost.clone()).await["boostQuota"]["boost"]["id"].clone();
+    admin.ok(BOOST, boost).await;
+    assert_eq!(limit().await, 114);
+    let end = "mutation($input: EndQuotaBoostInput!) { endQuotaBoost(input: $input) { boost { endedAt } } }";
+    let input = json!({ "input": { "tenantId": tenant.id, "boostId": made } });
+    admin.ok(end, input.clone()).await;
+    assert_eq!(limit().await, 107);
+    assert_eq!(admin.refused(end, input).await, "not_found");
+    app.advance(TimeDelta::minutes(61));
+    assert_eq!(limit().await, 100);
+    app.run_due().await;
+    app.advance(TimeDelta::minutes(60));
+    assert_eq!(limit().await, 10);
+    let events = app.admin().await.ok("query($id: ID) { audit(tenantId: $id, filter: {events: [\"QuotaBoostEnded\"]}) { edges { node { event } } } }", json!({ "id": tenant.id })).await;
+    assert_eq!(events["audit"]["edges"].as_array().unwrap().len(), 2, "{events}");
+}
+
+#[tokio::test]
+async fn a_period_begins_anew_in_the_tenants_time_zone() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let admin = app.admin().await;
+    let zone =
+        "mutation($id: ID!) { updateTenant(input: {id: $id, profile: {timeZone: \"Asia/Tokyo\"}}) { tenant { id } } }";
+    admin.ok(zone, json!({ "id": tenant.id })).await;
+    let used = "mutation($input: SetQuotaUsageInput!) { setQuotaUsage(input: $input) { quota { used resetsAt } } }";
+    let set =
+        admin.ok(used, json!({ "input": { "tenantId": tenant.id, "key": "requests_per_day", "used": 12 } })).await;
+    let resets: chrono::DateTime<chrono::Utc> =
+        set["setQuotaUsage"]["quota"]["resetsAt"].as_str().unwrap().parse().unwrap();
+    assert_eq!(resets.format("%H:%M").to_string(), "15:00", "midnight in Tokyo");
+    app.advance(resets - app.app.clock.now() - TimeDelta::seconds(5));
+    let read = async || {
+        app.admin().await.ok(QUOTAS, json!({ "keys": ["requests_per_day"], "id": tenant.id })).await["quotas"][0]["used"].clone()
+    };
+    assert_eq!(read().await, 12);
+    app.advance(TimeDelta::seconds(10));
+    assert_eq!(read().await, 0);
+}
+
+#[tokio::test]
+async fn a_smaller_plan_is_refused_with_what_is_in_the_way_or_forced() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let (admin, service) = (app.admin().await, app.full_service(&tenant).await);
+    let change = "mutation($id: ID!, $plan: String!, $force: Boolean) { changePlan(input: {id: $id, plan: $plan, force: $force}) { tenant { planKey quotas(keys: [\"max_users\"]) { limit overLimit } } } }";
+    admin.ok(change, json!({ "id": tenant.id, "plan": "enterprise", "force": false })).await;
+    reserve(&service, &[("max_users", 150)]).await;
+    let answer = admin.graphql(change, json!({ "id": tenant.id, "plan": "starter", "force": false })).await;
+    let extensions = &answer.body["errors"][0]["extensions"];
+    assert_eq!(extensions["code"], "quota_exceeded", "{}", answer.text);
+    assert_eq!(
+        extensions["details"]["inTheWay"],
+        json!([{ "key": "max_users", "limit": 10, "used": 0, "reserved": 150 }])
+    );
+    let file = format!("tenant:\n  slug: acme\n  name: {}\n  plan: starter\n", tenant.canary);
+    let apply = "mutation($file: String!) { applyTenant(input: {document: $file}) { created } }";
+    assert_eq!(admin.refused(apply, json!({ "file": file })).await, "quota_exceeded", "nor by a file");
+    let forced = admin.ok(change, json!({ "id": tenant.id, "plan": "starter", "force": true })).await;
+    assert_eq!(
+        forced["changePlan"]["tenant"],
+        json!({ "planKey": "starter", "quotas": [{ "limit": 10, "overLimit": true }] })
+    );
+    assert_eq!(
+        service.refused(RESERVE, json!({ "input": { "lines": lines(&[("max_users", 1)]) } })).await,
+        "quota_exceeded"
+    );
+}
+
+#[tokio::test]
+async fn bad_input_names_the_field_and_holds_nothing() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let foreign = app.full_service(&app.tenant("beta").await).await;
+    let (admin, service) = (app.admin().await, app.full_service(&tenant).await);
+    let many: Vec<_> = (0..21).map(|_| ("max_users", 1)).collect();
+    let cases = [
+        (json!({ "lines": [] }), "lines"),
+        (json!({ "lines": lines(&many) }), "lines"),
+        (json!({ "lines": lines(&[("max_users", 0)]) }), "lines[0].amount"),
+        (json!({ "lines": lines(&[("max_users", -5)]) }), "lines[0].amount"),
+        (json!({ "lines": lines(&[("max_users", 1), ("max_users", 1)]) }), "lines[1].key"),
+        (json!({ "lines": lines(&[("max_users", 1), ("unheard", 1)]) }), "lines[1].key"),
+        (json!({ "lines": lines(&[("requests_per_second", 1)]) }), "lines[0].key"),
+        (json!({ "lines": lines(&[("max_users", 1)]), "expiresInSeconds": 0 }), "expiresInSeconds"),
+        (json!({ "lines": lines(&[("max_users", 1)]), "expiresInSeconds": 86_401 }), "expiresInSeconds"),
+    ];
+    for (input, field) in cases {
+        let answer = service.graphql(RESERVE, json!({ "input": input })).await;
+        let extensions = &answer.body["errors"][0]["extensions"];
+        assert_eq!(
+            (&extensions["code"], &extensions["field"]),
+            (&json!("invalid_input"), &json!(field)),
+            "{}",
+            answer.text
+        );
+    }
+    let largest = i64::MAX;
+    admin
+        .ok(SET, json!({ "input": { "tenantId": tenant.id, "key": "max_domains", "limit": null, "reason": "none" } }))
+        .await;
+    reserve(&service, &[("max_domains", largest)]).await;
+    let answer = service.graphql(RESERVE, json!({ "input": { "lines": lines(&[("max_domains", 1)]) } })).await;
+    assert_eq!(answer.code(), "invalid_input", "overflow: {}", answer.text);
+    let held = reserve(&service, &[("max_users", 2)]).await["reservation"]["id"].clone();
+    for id in [held.clone(), json!("01a1fda2-7079-775d-968f-cdc8372b2275"), json!("nonsense")] {
+        assert_eq!(foreign.refused(COMMIT, json!({ "input": { "reservationId": id } })).await, "not_found");
+        assert_eq!(foreign.refused(RELEASE, json!({ "input": { "reservationId": id } })).await, "not_found");
+    }
+    for amount in [3, -1] {
+        let input = json!({ "input": { "reservationId": held, "lines": lines(&[("max_users", amount)]) } });
+        assert_eq!(service.refused(COMMIT, input).await, "invalid_input");
+    }
+    let found = quota(&service, "max_users").await;
+    assert_eq!((&found["used"], &found["reserved"]), (&json!(0), &json!(2)));
+    let past = json!({ "input": { "tenantId": tenant.id, "key": "max_users", "amount": 1, "reason": "x", "expiresAt": "2020-01-01T00:00:00Z" } });
+    assert_eq!(admin.refused(BOOST, past).await, "invalid_input");
+    let negative = json!({ "input": { "tenantId": tenant.id, "key": "max_users", "limit": -1, "reason": "x" } });
+    assert_eq!(admin.refused(SET, negative).await, "invalid_input");
+}
+
+#[tokio::test]
+async fn operators_add_quotas_and_a_soft_limit_is_recorded_when_it_is_passed() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let (admin, service) = (app.admin().await, app.full_service(&tenant).await);
+    let define = "mutation($input: DefineQuotaInput!) { defineQuota(input: $input) { definition { key version } } }";
+    let input = json!({ "input": { "key": "reports", "unit": "reports", "kind": "PERIOD", "period": "MONTH", "enforcement": "SOFT", "defaultLimit": 3 } });
+    admin.ok(define, input.clone()).await;
+    assert_eq!(admin.refused(define, input).await, "conflict");
+    for amount in [2, 2, 2] {
+        reserve(&service, &[("reports", amount)]).await;
+    }
+    let events = admin.ok("query($id: ID) { audit(tenantId: $id, filter: {events: [\"QuotaLimitPassed\"]}) { edges { node { after } } } }", json!({ "id": tenant.id })).await;
+    let events = events["audit"]["edges"].as_array().unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!((&events[0]["node"]["after"]["limit"], &events[0]["node"]["after"]["reserved"]), (&json!(3), &json!(4)));
+}
