@@ -1,5 +1,5 @@
 """Tenantry as one more system of the peers, and the peers asked for what Tenantry has so far: a tenant with its profile (W1),
-a page of tenants (W2), no quotas and no flags."""
+a page of tenants (W2), both without quotas and flags, and reservations of quota (W4)."""
 import base64
 import hashlib
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
+from peerlib import dataset as D
 from peerlib import tokens
 from peerlib.core import Proc, gql, raw_request
 from peerlib.systems import Baseline, Common, Pgbench, PostGraphile, Strawberry
@@ -77,7 +78,8 @@ class BaselineProfile(Baseline):
 # ---------------------------------------------------------------- Tenantry
 
 class Tenantry(Common):
-    name, items = "tenantry", {"W1", "W1cold", "W2@1k", "W2@100k"}
+    name, items = "tenantry", {"W1", "W1cold", "W2@1k", "W2@100k", "W4hot", "W4many"}
+    scope_quota = "auth:quota:write"
     scope_read = scope_admin = "auth:tenant:read"
     w2_walk_first = 100  # its largest page
     W1 = ('query W1 { tenant { id slug name status tier: isolationTier region profile { legalName billingAddress { country } technicalContacts { email } }'
@@ -86,6 +88,10 @@ class Tenantry(Common):
           " edges { cursor node { id slug name status tier: isolationTier } } pageInfo { hasNextPage endCursor } } }")
     W2WALK = ("query Walk($after: String, $first: Int!, $status: [TenantStatus!]) { tenants(first: $first, after: $after, filter: { status: $status }) {"
               " edges { cursor node { slug } } pageInfo { hasNextPage } } }")
+
+    W4 = "mutation W4($lines: [QuotaLineInput!]!) { reserveQuota(input: { lines: $lines }) { reservation { id } quotas { remaining } } }"
+    w4_classes = ['"reservation":{"id"', '"code":"quota_exceeded"']
+    w4_must_not = ['"code":"unavailable"', '"code":"internal"', '"code":"rate_limited"']
 
     def __init__(self, binary: Path):
         self.binary = binary
@@ -121,6 +127,30 @@ class Tenantry(Common):
         """Resident bytes of the server process."""
         status = Path(f"/proc/{self.proc.p.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+
+    def w4(self, ctx, n):
+        lines = [{"key": "bench_calls", "amount": 1}]
+        return raw_request("POST", self.gql_path, gql(self.W4, {"lines": lines}), ctx.token(self.scope_quota, n))
+
+    def w4_reset(self, ctx, tenants, limit):
+        """Nothing used, nothing held; the limit by an override (None: without one). The server is told, as by a commit."""
+        ids = ",".join(f"'{D.tid(n)}'::uuid" for n in tenants)
+        say = "SELECT pg_notify('tenantry', '00000000-0000-0000-0000-000000000000');"
+        sql = [f"DELETE FROM tenantry.{table} WHERE tenant_id IN ({ids})" for table in ("quota_reservations", "quota_usage", "quota_overrides")]
+        if limit is not None:
+            sql.append("INSERT INTO tenantry.quota_keys (key, unit, kind, created_at, updated_at) VALUES ('bench_calls', 'calls', 'LEVEL', now(), now())"
+                       " ON CONFLICT DO NOTHING")
+            sql.append("INSERT INTO tenantry.quota_overrides (tenant_id, quota_key, quota_limit, reason, set_by, created_at, updated_at)"
+                       f" SELECT t, 'bench_calls', {limit}, 'bench', 'bench', now(), now() FROM unnest(ARRAY[{ids}]) t")
+        sql.append(f"SELECT count(pg_notify('tenantry', t::text)) FROM unnest(ARRAY[{ids}]) t")
+        ctx.psql("BEGIN; " + "; ".join(sql) + "; " + say + " COMMIT", self.database("W4hot"))
+        time.sleep(0.5)  # until it has heard
+
+    def w4_reserved(self, ctx, tenants):
+        ids = ",".join(f"'{D.tid(n)}'" for n in tenants)
+        a, b = ctx.psql("SELECT sum(u.reserved), max(u.used + u.reserved - o.quota_limit) FROM tenantry.quota_usage u"
+                        f" JOIN tenantry.quota_overrides o USING (tenant_id, quota_key) WHERE tenant_id IN ({ids})", self.database("W4hot")).split("|")
+        return int(a), int(b)
 
     def w1_canonical(self, body):
         t = body["data"]["tenant"]
@@ -197,6 +227,9 @@ def systems(binary: Path, item: str) -> list[Common]:
         BaselineProfile("axum-graphql-fast-mem", "/graphql-fast", {"W1", "W1cold"}, env={"JWT_CACHE": 1, "MEM": 1}),
         Pgbench("pgbench", {"W1": script("w1.sql"), "W2@1k": script("w2.sql"), "W2@100k": script("w2.sql")}),
         Pgbench("pgbench-1rt", {"W1": script("w1_1rt.sql")}),
+        Pgbench("pgbench-update", {"W4hot": "w4hot.sql", "W4many": "w4many.sql"}),
+        Baseline("axum-reserve-combine", "/reserve/combine", {"W4hot", "W4many"}),
+        Baseline("axum-reserve-lease", "/reserve/lease", {"W4hot", "W4many"}, slack=256),
         Strawberry("strawberry-full", 0, items={"W1"}),
         PostGraphileFull(),
     ]

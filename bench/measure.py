@@ -23,10 +23,11 @@ spec = importlib.util.spec_from_file_location("peers_run", PEERS / "run.py")
 peers_run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(peers_run)
 
-SYSTEMS = "tenantry,strawberry,postgraphile,axum-graphql-pg,axum-graphql-fast-mem,axum-graphql-const-jwtcache,pgbench,pgbench-1rt"
+SYSTEMS = "tenantry,strawberry,postgraphile,axum-graphql-pg,axum-graphql-fast-mem,axum-graphql-const-jwtcache,pgbench,pgbench-1rt,pgbench-update,axum-reserve-combine,axum-reserve-lease"
 QUICK_SYSTEMS = "tenantry,strawberry,postgraphile"
-GROUPS = {"W1": ["W1"], "W1cold": ["W1cold"], "W2": ["W2@1k", "W2@100k"]}  # measured side by side, rounds interleaved
+GROUPS = {"W1": ["W1"], "W1cold": ["W1cold"], "W2": ["W2@1k", "W2@100k"], "W4hot": ["W4hot"], "W4many": ["W4many"]}  # measured side by side, rounds interleaved
 TITLES = {"W1": "read one tenant with its profile, 1,000 tokens in use", "W1cold": "the same, every request has a new token",
+          "W4hot": "reserve quota, one tenant", "W4many": "reserve quota, 1,000 tenants",
           "W2@1k": "list 50 tenants after a cursor, 1,000 tenants", "W2@100k": "list 50 tenants after a cursor, 100,000 tenants"}
 CALM = 0.15  # of the machine used by others; calmer rounds are preferred where there are three
 RESIDENT_LIMIT = 64 * 2**20
@@ -109,6 +110,13 @@ def verdicts(rows, tenantries):
         if peer in w1 and "tenantry" in w1:
             rate, cpu = w1["tenantry"]["ops_s"] / w1[peer]["ops_s"], w1[peer]["cpu_us"] / w1["tenantry"]["cpu_us"]
             yield f"W1 against {peer}", f"{rate:.1f}× rate, {cpu:.1f}× CPU", f"at least {goal}× both", min(rate, cpu) >= goal
+    for item, goals in (("W4hot", {"strawberry": 30, "postgraphile": 17, "pgbench-update": 12, "axum-reserve-lease": 1}),
+                        ("W4many", {"postgraphile": 17, "pgbench-update": 2.5})):
+        found = rows.get(item, {})
+        for peer, goal in goals.items():
+            if peer in found and "tenantry" in found:
+                rate = found["tenantry"]["ops_s"] / found[peer]["ops_s"]
+                yield f"{item} against {peer}", f"{rate:.2f}× rate", f"at least {goal}×", rate >= goal
     if "tenantry" in small and "tenantry" in large:
         a, b = small["tenantry"], large["tenantry"]
         cpu = (b["server_us"] + b["db_us"]) / (a["server_us"] + a["db_us"])
@@ -131,7 +139,7 @@ def arguments():
     a = argparse.ArgumentParser(prog="bench/run", description=__doc__)
     a.add_argument("--quick", action="store_true", help="the named peers alone, 3 rounds of 1 s")
     a.add_argument("--full", action="store_true", help="also the peers' own W1, with quotas and flags, for information")
-    a.add_argument("--items", default="W1,W2", help="of " + ",".join(GROUPS))
+    a.add_argument("--items", default="W1,W2,W4hot,W4many", help="of " + ",".join(GROUPS))
     a.add_argument("--systems", default="")
     a.add_argument("--rounds", type=int)
     a.add_argument("--secs", type=float)

@@ -1,5 +1,5 @@
-"""W1 and W2 without quotas and flags: the requests, and what every response must contain. The peers' own checks are used
-where the work is theirs (`*-full`, walking the list, W1cold's fresh tokens)."""
+"""W1 and W2 without quotas and flags, and W4: the requests, and what every response must contain. The peers' own checks are
+used where the work is theirs (`*-full`, walking the list, W1cold's fresh tokens, what the store holds after W4)."""
 import json
 import random
 
@@ -24,6 +24,9 @@ def prepare(ctx, system, item: str, run, rounds: int):
         return I.prepare(ctx, system, item, run, rounds)
     if item.startswith("W2"):
         return I.write(ctx, system, item, *w2_lines(ctx, system, item))
+    if item.startswith("W4"):
+        w4_verify(ctx, system, item, run)
+        return I.write(ctx, system, item, *w4_lines(ctx, system, I.w4_tenants(item)))
     w1_verify(ctx, system)
     if item == "W1":
         return I.write(ctx, system, item, *w1_lines(ctx, system))
@@ -86,3 +89,22 @@ def w2_lines(ctx, system, item):
             d = D.document(want[i + 1 + k])
             I.need(node == {f: d[f] for f in ("id", "slug", "name", "status", "tier")}, f"{system.name}: wrong row {node}")
     return {"must_not": ['"errors"', '"dimension"'], "counts": {'"slug"': 50, '"cursor"': 50, '"ACTIVE"': 50}}, lines
+
+
+def w4_lines(ctx, system, tenants):
+    """A refusal is an answer of the peers, and an error with a code of Tenantry's: each system says what must not be there."""
+    must_not = getattr(system, "w4_must_not", ['"errors"'])
+    return {"classes": system.w4_classes, "must_not": must_not}, [{"raw": system.w4(ctx, n)} for n in tenants]
+
+
+def w4_verify(ctx, system, item, run):
+    """Twice as many requests as the limit allows: exactly the limit is granted, and the store says so."""
+    tenants, limit = ([D.W4_HOT], 300) if item == "W4hot" else (D.W4_MANY[:50], 6)
+    system.w4_reset(ctx, tenants, limit)
+    path = I.write(ctx, system, item + "-exact", *w4_lines(ctx, system, tenants))
+    r = run(["--requests", path, "--conns", 32, "--count", 600, "--pick", "seq", "--secs", 60])
+    I.need(not r["errors"], f"{system.name}: {r['errors']} {r['error_sample']}")
+    granted, refused = (r["classes"][name] for name in system.w4_classes)
+    I.need(granted == refused == 300, f"{system.name}: granted {r['classes']} of a limit of 300")
+    held, over = system.w4_reserved(ctx, tenants)
+    I.need(held == 300 and over <= 0, f"{system.name}: the store holds {held} reserved, excess {over}")

@@ -250,6 +250,8 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.reportOutage", "outage.report", Scope::HealthWrite, Platform, Write),
     rule("Mutation.endOutage", "outage.end", Scope::HealthWrite, Platform, Write),
     rule("Mutation.withdrawOutage", "outage.withdraw", Scope::HealthWrite, Platform, Write),
+    rule("Mutation.setParentTenant", "tenant.setParent", Scope::TenantWrite, Platform, Write),
+    rule("Tenant.parent", "tenant.parent", Scope::TenantRead, Platform, Read),
     rule("Query.quotas", "quota.list", Scope::QuotaRead, Anyone, Read),
     rule("Query.previewQuota", "quota.preview", Scope::QuotaRead, Anyone, Read),
     rule("Query.quotaDefinitions", "quota.definitions", Scope::QuotaRead, Anyone, Read),

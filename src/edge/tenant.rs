@@ -18,12 +18,12 @@ use crate::{
     },
     quotas::graphql::TenantQuotas,
     tenancy::{
-        self, Deletion, Fit, NewTenant, TenantFilter, TenantOrder, TenantView,
+        self, Deletion, Fit, NewParent, NewTenant, TenantFilter, TenantOrder, TenantView,
         declaration::{Declaration, Difference, DocumentFormat, DryRun},
         graphql::{
-            ChangePlanInput, CreatePlanInput, CreateTenantInput, DeleteTenantInput, PlanObject, SuspendTenantInput,
-            TenantActionInput, TenantCore, TenantPlan, UpdatePlanInput, UpdateTenantInput, conditions, enter,
-            enter_own_or, enter_platform, handle,
+            ChangePlanInput, CreatePlanInput, CreateTenantInput, DeleteTenantInput, PlanObject, SetParentTenantInput,
+            SuspendTenantInput, TenantActionInput, TenantCore, TenantPlan, UpdatePlanInput, UpdateTenantInput,
+            conditions, enter, enter_own_or, enter_platform, handle,
         },
     },
 };
@@ -277,6 +277,25 @@ impl TenantMutation {
         let conditions = conditions(ctx, input.expected_version);
         let tenant = handle(ctx)?.change_plan(&scope, &input.plan, fit, &conditions).await?;
         Ok(TenantPayload { tenant: tenant.into() })
+    }
+
+    /// Puts a tenant under another one, or under none. A tree is at most `tenancy.max_hierarchy_depth` levels deep.
+    ///
+    /// Errors: `invalid_input` where that would close a circle, or make the tree too deep.
+    ///
+    /// Scope: `auth:tenant:write`, operators only.
+    async fn set_parent_tenant(&self, ctx: &Context<'_>, input: SetParentTenantInput) -> Result<TenantPayload> {
+        let scope = enter_platform(ctx, "Mutation")?;
+        let (child, conditions) = (TenantId::parse(&input.id)?, conditions(ctx, input.expected_version));
+        let wanted = match &input.parent_id {
+            None => None,
+            Some(parent) => {
+                let parent = TenantId::parse(parent)?;
+                Some(NewParent { parent, barrier: input.barrier, rolls_up: input.rolls_up })
+            }
+        };
+        let tenant = handle(ctx)?.set_parent(&scope, child, wanted, &conditions).await?;
+        Ok(TenantPayload { tenant: Arc::new(tenant).into() })
     }
 
     /// Makes or changes the tenant that a file names. What the file leaves out stays as it is; applying it again does nothing.

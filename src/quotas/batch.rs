@@ -22,7 +22,7 @@ use crate::{
     isolation::{IdempotencyKey, OperatorScope, OperatorTx},
     journal::Entry,
     platform::ids::{ReservationId, TenantId},
-    tenancy::{Catalogue, Snapshot},
+    tenancy::{Catalogue, Parent, Snapshot},
 };
 
 /// What a tenant asks for.
@@ -62,20 +62,20 @@ pub struct Standing {
 }
 
 const EXPIRED_AT_ONCE: u64 = 500;
+const ATTEMPTS: usize = 5;
 
 /// Decides all jobs in one transaction. The outer error is the transaction's: then nothing was done.
 pub(super) async fn decide(desk: &Desk, jobs: &[Job]) -> Result<Vec<Result<Answer>>> {
-    let answers = attempt(desk, jobs, Refusals::MayBeOutdated).await?;
-    match answers {
-        Some(answers) => Ok(answers),
-        // Something that was refused may fit now that expired reservations have given back what they held.
-        None => {
-            let tenants = jobs.iter().map(|job| job.tenant).collect();
-            expire(desk, Some(&tenants)).await?;
-            let answers = attempt(desk, jobs, Refusals::Stand).await?;
-            answers.ok_or_else(|| Error::internal("a batch of quotas was not decided"))
+    let mut refusals = Refusals::MayBeOutdated;
+    for _ in 0..ATTEMPTS {
+        if let Some(answers) = attempt(desk, jobs, refusals).await? {
+            return Ok(answers);
         }
+        // Something that was refused may fit when expired reservations have given back what they held.
+        expire(desk, Some(&jobs.iter().map(|job| job.tenant).collect())).await?;
+        refusals = Refusals::Stand;
     }
+    Err(Error::unavailable("tenants move faster than their quotas can be decided"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,17 +88,26 @@ enum Refusals {
 async fn attempt(desk: &Desk, jobs: &[Job], refusals: Refusals) -> Result<Option<Vec<Result<Answer>>>> {
     let now = desk.isolation.clock().now();
     let mut known = Known::read(desk, jobs.iter().map(|job| job.tenant)).await?;
-    let wanted: Vec<Result<Vec<CounterKey>>> = jobs.iter().map(|job| counters_of(job, &known, now)).collect();
+    let mut wanted: Vec<Result<Vec<Hold>>> = jobs.iter().map(|job| holds_of(job, &known, now)).collect();
     let tx = desk.isolation.begin_operator(&OperatorScope::system("quotas")).await?;
     let kept = store::find_answers(&tx, &jobs.iter().filter_map(once).map(|(once, _)| once).collect()).await?;
     let mut ledger =
         Ledger { reservations: store::lock_reservations(&tx, &ended_by(jobs)).await?, ..Ledger::default() };
     let held = ledger.reservations.values().flat_map(|found| found.holds.iter().map(|hold| hold.counter.clone()));
-    let counters: BTreeSet<CounterKey> = held.chain(wanted.iter().flatten().flatten().cloned()).collect();
+    let asked = wanted.iter().flatten().flatten().map(|hold| hold.counter.clone());
+    let counters: BTreeSet<CounterKey> = held.chain(asked).collect();
     if !counters.is_empty() {
         let (locked, journals) = store::lock_counters(&tx, &counters).await?;
         ledger.counters = locked;
-        known.renew(desk, &journals).await?;
+        if known.renew(desk, &journals).await? {
+            known = Known::read(desk, jobs.iter().map(|job| job.tenant)).await?;
+            wanted = jobs.iter().map(|job| holds_of(job, &known, now)).collect();
+            // A tenant has moved to another parent or time zone: other counters must be held.
+            if wanted.iter().flatten().flatten().any(|hold| !counters.contains(&hold.counter)) {
+                tx.rollback().await?;
+                return Ok(None);
+            }
+        }
     }
     ledger.terms = known.terms(&counters, now);
     let mut keep = BTreeMap::new();
@@ -176,13 +185,11 @@ async fn finish(tx: OperatorTx, ledger: &Ledger, keep: &BTreeMap<Id, Keep>, now:
     tx.commit_bookkeeping("what is held and used is no management action", entries).await
 }
 
-fn apply(ledger: &mut Ledger, job: &Job, counters: Vec<CounterKey>, now: DateTime<Utc>) -> Result<Answer> {
+fn apply(ledger: &mut Ledger, job: &Job, holds: Vec<Hold>, now: DateTime<Utc>) -> Result<Answer> {
+    let counters: Vec<_> = holds.iter().map(|hold| hold.counter.clone()).collect();
     let standings = |keys: &[CounterKey]| keys.iter().filter(|key| key.tenant == job.tenant).map(standing_of).collect();
     let reservation = match &job.ask {
-        Ask::Reserve { lines, lasts, .. } => {
-            let amounts = lines.iter().map(|(_, amount)| *amount);
-            let holds =
-                counters.iter().cloned().zip(amounts).map(|(counter, amount)| Hold { counter, amount }).collect();
+        Ask::Reserve { lasts, .. } => {
             let reservation = Reservation {
                 tenant: job.tenant,
                 id: ReservationId::generate(),
@@ -205,9 +212,7 @@ fn apply(ledger: &mut Ledger, job: &Job, counters: Vec<CounterKey>, now: DateTim
             ledger.reservations.get(&(job.tenant, *id)).cloned()
         }
         Ask::SetUsed { used, .. } => {
-            for counter in &counters {
-                ledger.set_used(counter.clone(), *used);
-            }
+            ledger.set_used(&counters, *used);
             return Ok(Answer { reservation: None, standings: standings(&counters) });
         }
     };
@@ -247,17 +252,34 @@ fn ended_by(jobs: &[Job]) -> BTreeSet<Id> {
     jobs.iter().filter_map(ended).collect()
 }
 
-/// The counters that a job takes from, its own first.
-fn counters_of(job: &Job, known: &Known, now: DateTime<Utc>) -> Result<Vec<CounterKey>> {
-    match &job.ask {
-        Ask::Reserve { lines, .. } => lines
-            .iter()
-            .enumerate()
-            .map(|(index, (key, _))| known.counter(job.tenant, key, &format!("lines[{index}].key"), now))
-            .collect(),
-        Ask::SetUsed { key, .. } => known.counter(job.tenant, key, "key", now).map(|counter| vec![counter]),
-        Ask::Commit { .. } | Ask::Release { .. } => Ok(Vec::new()),
+/// What a job takes from which counters: its own lines first, then the same of each tenant that it rolls up to.
+fn holds_of(job: &Job, known: &Known, now: DateTime<Utc>) -> Result<Vec<Hold>> {
+    let single;
+    let lines = match &job.ask {
+        Ask::Reserve { lines, .. } => lines,
+        Ask::SetUsed { key, .. } => {
+            single = vec![(key.clone(), 0)];
+            &single
+        }
+        Ask::Commit { .. } | Ask::Release { .. } => return Ok(Vec::new()),
+    };
+    let field = |index: usize| match job.ask {
+        Ask::SetUsed { .. } => "key".to_owned(),
+        _ => format!("lines[{index}].key"),
+    };
+    let mut holds = Vec::with_capacity(lines.len());
+    for tenant in std::iter::once(job.tenant).chain(known.rolls_up_to(job.tenant)?) {
+        for (index, (key, amount)) in lines.iter().enumerate() {
+            let counter = known.counter(tenant, key, &field(index), now)?;
+            holds.push(Hold { counter, amount: *amount });
+        }
     }
+    Ok(holds)
+}
+
+/// The parent, if what the tenant uses counts for it, too.
+fn above(snapshot: &Snapshot) -> Result<Option<TenantId>> {
+    Ok(snapshot.part::<Parent>()?.0.as_ref().filter(|link| link.rolls_up).map(|link| link.parent_id))
 }
 
 /// What memory knows of the tenants of a batch.
@@ -267,13 +289,15 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// The tenants, and those above them to which what they use rolls up.
     pub(super) async fn read(desk: &Desk, tenants: impl Iterator<Item = TenantId>) -> Result<Self> {
         let snapshots = desk.tenancy.snapshots();
         let mut known = Self { catalogue: snapshots.catalogue().await?, tenants: BTreeMap::new() };
         for tenant in tenants {
-            if !known.tenants.contains_key(&tenant)
-                && let Some(snapshot) = snapshots.get(tenant).await?
-            {
+            let mut next = Some(tenant);
+            while let Some(tenant) = next.filter(|tenant| !known.tenants.contains_key(tenant)) {
+                let Some(snapshot) = snapshots.get(tenant).await? else { break };
+                next = above(&snapshot)?;
                 known.tenants.insert(tenant, snapshot);
             }
         }
@@ -281,20 +305,34 @@ impl Known {
     }
 
     /// Reads again what has changed since memory heard of it: the rows are locked now, so a limit that somebody has lowered
-    /// is the limit that counts.
-    async fn renew(&mut self, desk: &Desk, journals: &Journals) -> Result<()> {
-        let snapshots = desk.tenancy.snapshots();
+    /// is the limit that counts. Answers whether there was something.
+    async fn renew(&mut self, desk: &Desk, journals: &Journals) -> Result<bool> {
+        let (snapshots, mut renewed) = (desk.tenancy.snapshots(), false);
         if self.catalogue.version < journals.platform {
             self.catalogue = snapshots.reread_catalogue().await?;
+            renewed = true;
         }
         for (tenant, version) in &journals.tenants {
             if self.tenants.get(tenant).is_some_and(|known| known.version < *version)
                 && let Some(snapshot) = snapshots.reread(*tenant).await?
             {
                 self.tenants.insert(*tenant, snapshot);
+                renewed = true;
             }
         }
-        Ok(())
+        Ok(renewed)
+    }
+
+    /// The tenants above, the nearest first, as far as everything rolls up.
+    fn rolls_up_to(&self, tenant: TenantId) -> Result<Vec<TenantId>> {
+        let (mut found, mut next) = (Vec::new(), above(self.snapshot(tenant)?)?);
+        while let Some(parent) = next.filter(|next| !found.contains(next) && *next != tenant) {
+            // One that is gone has no quotas.
+            let Some(known) = self.tenants.get(&parent) else { break };
+            found.push(parent);
+            next = above(known)?;
+        }
+        Ok(found)
     }
 
     fn snapshot(&self, tenant: TenantId) -> Result<&Snapshot> {

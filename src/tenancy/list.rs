@@ -1,6 +1,6 @@
 //! The list of tenants: by filter, in order, page by page along an index.
 
-use async_graphql::{Enum, InputObject};
+use async_graphql::{Enum, ID, InputObject};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait as _, DbBackend, DerivePartialModel, EntityTrait as _, FromQueryResult as _, Order,
@@ -27,6 +27,8 @@ pub struct TenantFilter {
     pub plan: Option<String>,
     pub isolation_tier: Option<IsolationTier>,
     pub region: Option<String>,
+    /// The children of this tenant.
+    pub parent_id: Option<ID>,
     /// All of these labels.
     #[graphql(default)]
     pub labels: Vec<LabelInput>,
@@ -137,6 +139,11 @@ fn filtered(mut query: Select<Entity>, filter: &TenantFilter) -> Result<Select<E
     }
     if let Some(region) = &filter.region {
         query = query.filter(Column::Region.eq(region));
+    }
+    if let Some(parent) = &filter.parent_id {
+        let parent = TenantId::parse(parent)?;
+        let children = "tenant_id in (select tenant_id from tenantry.tenant_parents where parent_id = $1)";
+        query = query.filter(Expr::cust_with_values(children, [parent]));
     }
     if !filter.labels.is_empty() {
         let wanted: serde_json::Map<_, _> =

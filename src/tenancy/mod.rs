@@ -1,11 +1,11 @@
 //! Tenants: what they are and what state they are in.
 //!
-//! *Owns*: `tenants`, `plans`, `setting_schemas`. *Rules*: transitions stand in `lifecycle.rs` and nowhere else; a change is
+//! *Owns*: `tenants`, `tenant_parents`, `plans`, `setting_schemas`. *Rules*: transitions stand in `lifecycle.rs` and nowhere else; a change is
 //! read, decided on plain values, written and journaled in one transaction under the tenant's row lock; what services ask
 //! of a tenant is answered from `snapshot.rs`.
 //!
 //! *Emits*: TenantCreated, TenantUpdated, TenantPlanChanged, TenantActivated, TenantSuspended, TenantSuspensionPlanned,
-//! TenantResumed, TenantArchived, TenantUnarchived, TenantDeleted, TenantDeletionCancelled; PlanCreated, PlanUpdated,
+//! TenantResumed, TenantArchived, TenantUnarchived, TenantDeleted, TenantDeletionCancelled, TenantParentSet; PlanCreated, PlanUpdated,
 //! SettingsSchemaRegistered.
 
 mod catalogue;
@@ -13,6 +13,7 @@ mod change;
 mod create;
 pub mod declaration;
 pub mod graphql;
+mod hierarchy;
 
 mod jobs;
 pub mod lifecycle;
@@ -34,6 +35,7 @@ use futures::future::BoxFuture;
 pub use self::{
     change::{Deletion, SuspensionOrder, Update},
     create::NewTenant,
+    hierarchy::{NewParent, Parent, ParentLink},
     list::{Summary, TenantFilter, TenantOrder, cursor},
     plan::Plan,
     profile::Profile,
@@ -80,6 +82,7 @@ pub enum Fit {
 impl Tenancy {
     pub fn new(isolation: Isolation, signals: Signals, rules: config::Tenancy) -> Self {
         let snapshots = Arc::new(Snapshots::new(isolation.clone(), signals, rules.snapshot_bytes));
+        snapshots.keep_of_tenants::<Parent>();
         Self { isolation, snapshots, fits: Arc::default(), rules: Arc::new(rules) }
     }
 

@@ -14,6 +14,7 @@ mod cli;
 mod crash;
 mod half_sent;
 mod health;
+mod hierarchy;
 mod isolation;
 mod lifecycle;
 mod memory;

@@ -189,16 +189,21 @@ impl Ledger {
         }
     }
 
-    /// Says how much is used, whatever was counted.
-    pub fn set_used(&mut self, counter: CounterKey, used: i64) {
-        let found = self.counters.entry(counter.clone()).or_default();
-        let limit = self.terms.get(&counter).and_then(|terms| terms.limit.limit);
-        let passes = |limit: i64| found.used + found.reserved <= limit && limit < used.saturating_add(found.reserved);
-        if limit.is_some_and(passes) {
-            self.passed.push(counter.clone());
+    /// Says how much of the first counter is used, whatever was counted; the others, to which it rolls up, change by as much.
+    pub fn set_used(&mut self, counters: &[CounterKey], used: i64) {
+        let Some(own) = counters.first() else { return };
+        let by = used - self.counters.get(own).copied().unwrap_or_default().used;
+        for key in counters {
+            let limit = self.terms.get(key).and_then(|terms| terms.limit.limit);
+            let found = self.counters.entry(key.clone()).or_default();
+            let before = found.used.saturating_add(found.reserved);
+            found.used = found.used.saturating_add(by).max(0);
+            let after = found.used.saturating_add(found.reserved);
+            if limit.is_some_and(|limit| before <= limit && limit < after) {
+                self.passed.push(key.clone());
+            }
+            self.changed_counters.insert(key.clone());
         }
-        found.used = used;
-        self.changed_counters.insert(counter);
     }
 
     fn end(&mut self, id: (TenantId, ReservationId), state: State, committed: Option<BTreeMap<String, i64>>) {

@@ -93,6 +93,22 @@ pub struct DeleteTenantInput {
 }
 
 #[derive(Clone, Debug, InputObject)]
+pub struct SetParentTenantInput {
+    /// The child.
+    pub id: ID,
+    /// The version of the link that you saw last, 0 for none: `conflict` if there is another.
+    pub expected_version: Option<i64>,
+    /// Null for none.
+    pub parent_id: Option<ID>,
+    /// Administration from above ends at this child.
+    #[graphql(default)]
+    pub barrier: bool,
+    /// What this child uses counts for the parent's quotas, too.
+    #[graphql(default)]
+    pub rolls_up: bool,
+}
+
+#[derive(Clone, Debug, InputObject)]
 pub struct ChangePlanInput {
     pub id: ID,
     /// The version that you saw last: `conflict` if there is another.

@@ -10,7 +10,8 @@ use async_graphql::{Context, ID};
 
 pub use self::{
     input::{
-        ChangePlanInput, CreateTenantInput, DeleteTenantInput, SuspendTenantInput, TenantActionInput, UpdateTenantInput,
+        ChangePlanInput, CreateTenantInput, DeleteTenantInput, SetParentTenantInput, SuspendTenantInput,
+        TenantActionInput, UpdateTenantInput,
     },
     plan::{CreatePlanInput, PlanObject, UpdatePlanInput},
     tenant::{TenantCore, TenantPlan},

@@ -4,8 +4,13 @@ use async_graphql::{Context, ID, Json, Object, SimpleObject};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{handle, plan::PlanObject, sla::SlaTerms};
-use crate::tenancy::{IsolationTier, Profile, Status, Suspension, SuspensionMode, SuspensionReason, TenantView};
+use super::{enter_platform, handle, plan::PlanObject, sla::SlaTerms};
+use crate::{
+    error::Error,
+    tenancy::{
+        IsolationTier, Parent, ParentLink, Profile, Status, Suspension, SuspensionMode, SuspensionReason, TenantView,
+    },
+};
 
 /// The plain fields of a tenant.
 #[derive(Clone, Debug)]
@@ -103,6 +108,15 @@ impl TenantCore {
         Ok(self.0.whole().await?.sections.0.get(&name).cloned().map(Json))
     }
 
+    /// Whose child it is. For operators.
+    ///
+    /// Scope: `auth:tenant:read`, operators only.
+    async fn parent(&self, ctx: &Context<'_>) -> async_graphql::Result<Option<TenantParent>> {
+        enter_platform(ctx, "Tenant")?;
+        let known = handle(ctx)?.snapshots().get(self.0.id()).await?.ok_or_else(Error::not_found)?;
+        Ok(known.part::<Parent>()?.0.clone().map(TenantParent))
+    }
+
     /// Grows by one with every change; what `expectedVersion` is compared with.
     async fn version(&self) -> i64 {
         self.0.summary().version
@@ -132,6 +146,32 @@ impl TenantPlan {
     async fn sla(&self, ctx: &Context<'_>) -> async_graphql::Result<SlaTerms> {
         let plan = handle(ctx)?.plan(&self.0.summary().plan).await?;
         Ok(plan.sla.with(&self.0.whole().await?.sla).into())
+    }
+}
+
+/// Whose child a tenant is.
+#[derive(Clone, Debug)]
+pub struct TenantParent(ParentLink);
+
+#[Object]
+impl TenantParent {
+    /// The parent.
+    async fn id(&self) -> ID {
+        self.0.parent_id.into()
+    }
+
+    /// Whether administration from above ends here.
+    async fn barrier(&self) -> bool {
+        self.0.barrier
+    }
+
+    /// Whether what the child uses counts for the parent's quotas, too.
+    async fn rolls_up(&self) -> bool {
+        self.0.rolls_up
+    }
+
+    async fn version(&self) -> i64 {
+        self.0.version
     }
 }
 
