@@ -167,6 +167,7 @@ pub struct Tenancy {
     #[serde(deserialize_with = "duration")]
     pub suspension_drain: Duration,
     pub max_hierarchy_depth: u32,
+    pub delegation_depth: u32,
     pub snapshot_bytes: u64,
 }
 

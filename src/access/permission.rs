@@ -25,10 +25,12 @@ pub enum Scope {
     QuotaRead,
     QuotaWrite,
     LimitWrite,
+    ChildrenRead,
+    ChildrenWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -44,6 +46,8 @@ impl Scope {
         Self::QuotaRead,
         Self::QuotaWrite,
         Self::LimitWrite,
+        Self::ChildrenRead,
+        Self::ChildrenWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -63,6 +67,8 @@ impl Scope {
             Self::QuotaRead => "auth:quota:read",
             Self::QuotaWrite => "auth:quota:write",
             Self::LimitWrite => "auth:limit:write",
+            Self::ChildrenRead => "auth:children:read",
+            Self::ChildrenWrite => "auth:children:write",
         }
     }
 

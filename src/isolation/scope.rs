@@ -49,6 +49,21 @@ impl TenantScope {
         Ok(Self { tenant, caller: caller.clone(), effect: permission.effect })
     }
 
+    /// The same for who administers a tenant below its own: the token is held to the state and epoch of its own tenant, and
+    /// to the state of the other. That the other is below is the caller's to know.
+    pub fn enter_below(
+        caller: &Arc<Caller>,
+        own: &Standing,
+        below: TenantId,
+        standing: &Standing,
+        permission: &Permission,
+    ) -> Result<Self> {
+        caller.require(permission)?;
+        may_act(caller, own, permission.effect)?;
+        may_be_acted_on(standing, permission.effect)?;
+        Ok(Self { tenant: below, caller: caller.clone(), effect: permission.effect })
+    }
+
     /// The same for operators, whom no state of a tenant holds back.
     pub fn enter_as_operator(caller: &Arc<Caller>, tenant: TenantId, permission: &Permission) -> Result<Self> {
         if !caller.is_platform() {
@@ -94,7 +109,12 @@ pub fn may_act(caller: &Caller, standing: &Standing, effect: Effect) -> Result<(
     if !current {
         return Err(Error::unauthenticated());
     }
+    may_be_acted_on(standing, effect)
+}
+
+fn may_be_acted_on(standing: &Standing, effect: Effect) -> Result<()> {
     match (standing.access, effect) {
+        (Access::Closed(kind), _) => Err(refusal(kind)),
         (Access::ReadOnly, Effect::Write) => Err(refusal(Kind::TenantSuspended)),
         _ => Ok(()),
     }

@@ -1,13 +1,16 @@
 //! Parents and children: managed service providers, subsidiaries, departments.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 
 use super::{Status, Tenancy, Tenant, snapshot::Part, store};
 use crate::{
+    access::{Caller, Effect, Permission, Scope},
     error::{Context as _, Error, Result},
-    isolation::{Conditions, OperatorScope},
+    isolation::{Conditions, OperatorScope, TenantScope},
     journal::Entry,
     platform::{db::Tx, ids::TenantId},
 };
@@ -111,6 +114,38 @@ impl Tenancy {
         tx.commit_for(child, [entry]).await?;
         self.snapshots.refresh(child).await;
         Ok(tenant)
+    }
+
+    /// The way to a tenant below the caller's own, for who administers it from there: with a scope of its own besides the
+    /// field's, down to the configured depth, and as far as no barrier is in the way. Whatever is missing, the tenant is not
+    /// there. Streams are not for these: nobody would ask them again when a barrier comes.
+    pub(super) async fn enter_below(
+        &self,
+        caller: &Arc<Caller>,
+        own: TenantId,
+        below: TenantId,
+        permission: &Permission,
+    ) -> Result<TenantScope> {
+        let needed = match permission.effect {
+            Effect::Read => Scope::ChildrenRead,
+            Effect::Write => Scope::ChildrenWrite,
+        };
+        if !caller.scopes.contains(needed) || permission.field.starts_with("Subscription.") {
+            return Err(Error::not_found());
+        }
+        let own = self.snapshots.get(own).await?.ok_or_else(Error::unauthenticated)?;
+        let found = self.snapshots.get(below).await?.ok_or_else(Error::not_found)?;
+        let (mut link, mut depth) = (found.part::<Parent>()?.0.clone(), 1);
+        loop {
+            let up = link.filter(|link| !link.barrier && depth <= self.rules.delegation_depth);
+            let up = up.ok_or_else(Error::not_found)?;
+            if up.parent_id == own.tenant.id {
+                break;
+            }
+            let parent = self.snapshots.get(up.parent_id).await?.ok_or_else(Error::not_found)?;
+            (link, depth) = (parent.part::<Parent>()?.0.clone(), depth + 1);
+        }
+        TenantScope::enter_below(caller, &own.tenant.standing(), below, &found.tenant.standing(), permission)
     }
 
     async fn check_parent(&self, tx: &Tx, child: TenantId, parent: TenantId) -> Result<()> {

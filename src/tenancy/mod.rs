@@ -100,7 +100,7 @@ impl Tenancy {
         let standing = match caller.tenant() {
             // Operators are not held back by a tenant's state; whether there is such a tenant, its row will tell.
             None => return TenantScope::enter_as_operator(caller, tenant, permission),
-            Some(bound) if bound != tenant => return Err(Error::not_found()),
+            Some(bound) if bound != tenant => return self.enter_below(caller, bound, tenant, permission).await,
             Some(_) => self.snapshots.get(tenant).await?.ok_or_else(Error::unauthenticated)?.tenant.standing(),
         };
         TenantScope::enter(caller, tenant, &standing, permission)

@@ -79,3 +79,67 @@ async fn what_a_child_uses_counts_for_its_parents_quota_whose_figures_it_does_no
     right_service.ok(RESERVE, json!({ "amount": 1 })).await;
     assert_eq!(right_service.refused(RESERVE, json!({ "amount": 1 })).await, "quota_exceeded");
 }
+
+const NAME: &str = "query($id: ID!) { tenant(id: $id) { slug } }";
+const RENAME: &str =
+    "mutation($id: ID!, $name: String!) { updateTenant(input: {id: $id, name: $name}) { tenant { name } } }";
+
+#[tokio::test]
+async fn administration_reaches_down_with_a_scope_as_far_as_configured_and_to_no_barrier() {
+    let app = TestApp::with("tenancy.delegation_depth = 2").await;
+    let [top, middle, low, lowest] =
+        [app.tenant("top").await, app.tenant("middle").await, app.tenant("low").await, app.tenant("lowest").await];
+    let admin = app.admin().await;
+    for (child, parent) in [(&middle, &top), (&low, &middle), (&lowest, &low)] {
+        assert_eq!(put(&admin, child, Some(parent)).await, "none");
+    }
+    // What it may see of its children is theirs: the oracle must not take it for a leak.
+    let with = async |tenant: &Tenant, scopes: &str| {
+        Client::operator(app.url(""), app.service_token(tenant, scopes).await, app.canaries.clone())
+    };
+    let reader = with(&top, "auth:tenant:read auth:tenant:write auth:children:read").await;
+    let slug = async |client: &Client, tenant: &Tenant| {
+        client.ok(NAME, json!({ "id": tenant.id })).await["tenant"]["slug"].clone()
+    };
+    assert_eq!(slug(&reader, &middle).await, "middle");
+    assert_eq!(slug(&reader, &low).await, "low");
+    assert_eq!(slug(&reader, &lowest).await, Value::Null, "three levels down");
+    assert_eq!(
+        reader.refused(RENAME, json!({ "id": middle.id, "name": "x" })).await,
+        "not_found",
+        "no scope to write below"
+    );
+    let without = with(&top, "auth:tenant:read").await;
+    let upwards = with(&middle, "auth:tenant:read auth:children:read").await;
+    assert_eq!((slug(&without, &middle).await, slug(&upwards, &top).await), (Value::Null, Value::Null));
+    let lists =
+        reader.refused("query($id: ID!) { tenant(id: $id) { quotas { key } } }", json!({ "id": middle.id })).await;
+    assert_eq!(lists, "forbidden", "the field's own scope is needed, too");
+
+    let writer = with(&top, "auth:tenant:read auth:tenant:write auth:children:read auth:children:write").await;
+    writer.ok(RENAME, json!({ "id": low.id, "name": "Renamed" })).await;
+    let events = admin
+        .ok(
+            "query($id: ID!) { audit(tenantId: $id, first: 1) { edges { node { event actor { kind } } } } }",
+            json!({ "id": low.id }),
+        )
+        .await;
+    assert_eq!(
+        events["audit"]["edges"][0]["node"],
+        json!({ "event": "TenantUpdated", "actor": { "kind": "SERVICE" } })
+    );
+    let suspend = "mutation($id: ID!, $mode: SuspensionMode!) { suspendTenant(input: {id: $id, mode: $mode, reason: POLICY}) { tenant { id } } }";
+    admin.ok(suspend, json!({ "id": low.id, "mode": "GRACEFUL" })).await;
+    assert_eq!(writer.refused(RENAME, json!({ "id": low.id, "name": "y" })).await, "tenant_suspended");
+    assert_eq!(slug(&writer, &low).await, "low");
+    let barrier = json!({ "input": { "id": middle.id, "parentId": top.id, "barrier": true } });
+    admin.ok(SET, barrier).await;
+    assert_eq!((slug(&writer, &middle).await, slug(&writer, &low).await), (Value::Null, Value::Null));
+    assert_eq!(
+        slug(&with(&middle, "auth:tenant:read auth:children:read").await, &low).await,
+        "low",
+        "below the barrier it goes on"
+    );
+    admin.ok(suspend, json!({ "id": top.id, "mode": "HARD" })).await;
+    assert_eq!(writer.refused(NAME, json!({ "id": low.id })).await, "tenant_suspended");
+}
