@@ -9,6 +9,7 @@ use crate::{
     audit::Audit,
     config::Config,
     error::{Error, Kind, Result},
+    flags::Flags,
     isolation::{Isolation, OperatorScope},
     journal::Signals,
     keys::MasterKey,
@@ -34,6 +35,7 @@ pub struct App {
     pub tenancy: Tenancy,
     pub oauth: OAuth,
     pub audit: Audit,
+    pub flags: Flags,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
     /// Open sockets, to wait for.
@@ -54,6 +56,7 @@ impl App {
         let tenancy = Tenancy::new(isolation.clone(), signals.clone(), config.tenancy.clone());
         let oauth = OAuth::new(isolation.clone(), tenancy.clone(), keyring.clone(), master, &config);
         let audit = Audit::new(isolation.clone(), signals.clone(), keyring.clone(), config.journal.clone());
+        let flags = Flags::new(isolation.clone(), tenancy.clone());
         Ok(Self {
             config: Arc::new(config),
             clock,
@@ -66,6 +69,7 @@ impl App {
             tenancy,
             oauth,
             audit,
+            flags,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
         })

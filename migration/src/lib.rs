@@ -6,6 +6,7 @@ use sea_orm_migration::prelude::*;
 mod m20261121_000001_tenants;
 mod m20261121_000002_journal;
 mod m20261121_000003_oauth;
+mod m20261121_000005_flags;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000001_tenants::Migration),
             Box::new(m20261121_000002_journal::Migration),
             Box::new(m20261121_000003_oauth::Migration),
+            Box::new(m20261121_000005_flags::Migration),
         ]
     }
 }

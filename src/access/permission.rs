@@ -20,10 +20,12 @@ pub enum Scope {
     ClientRead,
     ClientWrite,
     KeyWrite,
+    FlagRead,
+    FlagWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -34,6 +36,8 @@ impl Scope {
         Self::ClientRead,
         Self::ClientWrite,
         Self::KeyWrite,
+        Self::FlagRead,
+        Self::FlagWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -48,6 +52,8 @@ impl Scope {
             Self::ClientRead => "auth:client:read",
             Self::ClientWrite => "auth:client:write",
             Self::KeyWrite => "auth:key:write",
+            Self::FlagRead => "auth:flag:read",
+            Self::FlagWrite => "auth:flag:write",
         }
     }
 
@@ -152,9 +158,9 @@ impl Role {
         use Scope::*;
         match self {
             Self::Admin => ScopeSet::ALL,
-            Self::Support => [TenantRead, PlanRead, ClientRead].into_iter().collect(),
+            Self::Support => [TenantRead, PlanRead, ClientRead, FlagRead].into_iter().collect(),
             Self::Billing => [TenantRead, PlanRead, PlanWrite, LifecycleWrite].into_iter().collect(),
-            Self::Auditor => [TenantRead, PlanRead, ClientRead, AuditRead].into_iter().collect(),
+            Self::Auditor => [TenantRead, PlanRead, ClientRead, AuditRead, FlagRead].into_iter().collect(),
         }
     }
 }
@@ -178,7 +184,7 @@ pub enum Effect {
 /// What a field of the API asks of its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Permission {
-    /// The field as `Type.field` of the schema.
+    /// The field as `Type.field` of the schema; a path as `METHOD./path`.
     pub field: &'static str,
     /// The operation's stem: `suspendTenant` is `tenant.suspend`.
     pub name: &'static str,
@@ -205,6 +211,10 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Query.oauthClients", "client.list", Scope::ClientRead, Anyone, Read),
     rule("Query.exportTenant", "tenant.export", Scope::TenantRead, Anyone, Read),
     rule("Query.isolationReport", "isolation.verify", Scope::AuditRead, Platform, Read),
+    rule("Query.flags", "flag.list", Scope::FlagRead, Anyone, Read),
+    rule("Query.evaluateFlags", "flag.evaluate", Scope::FlagRead, Anyone, Read),
+    rule("Query.flagSegments", "flag.listSegments", Scope::FlagRead, Platform, Read),
+    rule("Query.flagChangeRequests", "flag.listChanges", Scope::FlagRead, Anyone, Read),
     rule("Mutation.createTenant", "tenant.create", Scope::TenantWrite, Platform, Write),
     rule("Mutation.updateTenant", "tenant.update", Scope::TenantWrite, Anyone, Write),
     rule("Mutation.changeTenantPlan", "tenant.changePlan", Scope::TenantWrite, Platform, Write),
@@ -222,10 +232,23 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.createOAuthClient", "client.create", Scope::ClientWrite, Anyone, Write),
     rule("Mutation.disableOAuthClient", "client.disable", Scope::ClientWrite, Anyone, Write),
     rule("Mutation.rotateSigningKey", "key.rotate", Scope::KeyWrite, Platform, Write),
+    rule("Mutation.defineFlag", "flag.define", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.updateFlag", "flag.update", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.archiveFlag", "flag.archive", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.defineSegment", "flag.defineSegment", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.removeSegment", "flag.removeSegment", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.setFlag", "flag.set", Scope::FlagWrite, Anyone, Write),
+    rule("Mutation.approveFlagChange", "flag.approve", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.rejectFlagChange", "flag.reject", Scope::FlagWrite, Platform, Write),
     rule("Subscription.tenantEvents", "tenant.watch", Scope::TenantRead, Anyone, Read),
     rule("TenantEvent.entry", "audit.read", Scope::AuditRead, Anyone, Read),
     rule("Tenant.audit", "audit.read", Scope::AuditRead, Anyone, Read),
     rule("Tenant.oauthClients", "client.list", Scope::ClientRead, Anyone, Read),
+    rule("Tenant.flags", "flag.evaluate", Scope::FlagRead, Anyone, Read),
+    rule("Flag.owner", "flag.inspect", Scope::FlagRead, Platform, Read),
+    rule("Flag.targeting", "flag.inspect", Scope::FlagRead, Platform, Read),
+    rule("POST./ofrep/v1/evaluate/flags", "flag.evaluate", Scope::FlagRead, Anyone, Read),
+    rule("POST./ofrep/v1/evaluate/flags/{key}", "flag.evaluate", Scope::FlagRead, Anyone, Read),
 ];
 
 /// What the schema's `Type.field` asks of its caller; `None` where nothing is listed.

@@ -44,6 +44,7 @@ impl Engine {
             .data(app.tenancy.clone())
             .data(app.audit.clone())
             .data(app.oauth.clone())
+            .data(app.flags.clone())
             .data(app.isolation.clone())
             .data(LargestPage(app.config.graphql.page_size));
         if !app.config.graphql.introspection {

@@ -8,16 +8,17 @@ use super::{
 };
 use crate::{
     audit::graphql::{AuditQuery, AuditSubscription},
+    flags::graphql::{FlagMutation, FlagQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
 };
 
 /// Everything that can be read.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery);
+pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery, FlagQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
-pub struct Mutation(TenantMutation, OAuthMutation);
+pub struct Mutation(TenantMutation, OAuthMutation, FlagMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     audit::graphql::TenantAudit,
     error::Error,
+    flags::graphql::TenantFlags,
     isolation::OperatorScope,
     oauth::graphql::TenantClients,
     platform::{
@@ -29,11 +30,17 @@ use crate::{
 /// A customer of the platform: what it is, what state it is in, and by later capabilities what it has.
 #[derive(Clone, Debug, MergedObject)]
 #[graphql(name = "Tenant")]
-pub struct TenantObject(TenantCore, TenantPlan, TenantAudit, TenantClients);
+pub struct TenantObject(TenantCore, TenantPlan, TenantAudit, TenantClients, TenantFlags);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
-        Self(TenantCore(tenant.clone()), TenantPlan(tenant.clone()), TenantAudit(tenant.clone()), TenantClients(tenant))
+        Self(
+            TenantCore(tenant.clone()),
+            TenantPlan(tenant.clone()),
+            TenantAudit(tenant.clone()),
+            TenantClients(tenant.clone()),
+            TenantFlags(tenant),
+        )
     }
 }
 

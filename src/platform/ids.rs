@@ -59,6 +59,11 @@ id!(
     ClientId,
     uuid_v7
 );
+id!(
+    /// A change of a flag that waits for a second person: UUIDv7.
+    FlagChangeId,
+    uuid_v7
+);
 
 impl TenantId {
     /// Owner of what belongs to the platform itself and to no tenant: the nil UUID, which a random id never is.

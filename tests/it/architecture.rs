@@ -13,6 +13,7 @@ const RANKS: &[&[&str]] = &[
     &["isolation"],
     &["tenancy"],
     &["audit", "oauth"],
+    &["flags"],
     &["app"],
     &["edge"],
     &["worker"],
