@@ -77,6 +77,9 @@ async fn authenticated(State(app): State<App>, mut request: Request, next: Next)
     let request_id = origin.request_id.clone().unwrap_or_default();
     match request::authenticate(&app, request.headers(), origin).await {
         Ok(caller) => {
+            if let Some(tenant) = caller.tenant() {
+                tracing::Span::current().record("tenant", tracing::field::display(tenant));
+            }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }

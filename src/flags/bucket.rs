@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn buckets_never_change() {
         let found = [bucket("a", "", "b"), bucket("a", "s", "b"), bucket("new-checkout", "", "user-1")];
-        insta::assert_debug_snapshot!(found, @"");
+        assert_eq!(found, [93_894, 23_007, 61_479]);
     }
 
     #[test]

@@ -20,11 +20,12 @@ pub use self::{
 };
 use super::{Answer, Archive, ChangeStatus, Definitions, Flag, Flags, Outcome, View};
 use crate::{
+    access,
     error::Error,
-    platform::ids::{FlagChangeId, TenantId},
+    platform::ids::FlagChangeId,
     tenancy::{
-        TenantView,
-        graphql::{conditions, enter, enter_own_or, enter_platform},
+        self, TenantView,
+        graphql::{conditions, enter_own_or, enter_platform},
     },
 };
 
@@ -254,8 +255,9 @@ impl TenantFlags {
         ctx: &Context<'_>,
         #[graphql(desc = "All where none are named.")] keys: Option<Vec<String>>,
     ) -> Result<Vec<FlagEvaluation>> {
-        let tenant: TenantId = enter(ctx, "Tenant", &self.0.id().into()).await?.tenant();
-        Ok(evaluate(&Arc::new(handle(ctx)?.view(tenant).await?), keys, &Map::new())?)
+        let (caller, permission) = (access::graphql::caller(ctx)?, access::graphql::permission_here(ctx, "Tenant")?);
+        let scope = tenancy::graphql::handle(ctx)?.enter(&caller, self.0.id(), permission).await?;
+        Ok(evaluate(&Arc::new(handle(ctx)?.view(scope.tenant()).await?), keys, &Map::new())?)
     }
 }
 
