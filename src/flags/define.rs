@@ -160,7 +160,8 @@ impl Flags {
         conditions.check_version(before.version)?;
         let mut flag = before.clone();
         decide(&mut flag, &others, tx.stamp().at)?;
-        if flag.archived_at.is_none() {
+        let archiving = flag.archived_at.is_some() && before.archived_at.is_none();
+        if !archiving {
             check::flag(&flag, &others, &plans)?;
         }
         flag.version += 1;

@@ -14,7 +14,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Flags, Reason, Verdict, View,
+    Flags, Verdict, View,
     graphql::{CONTEXT_BYTES, rule_name, segment_name},
 };
 use crate::{
@@ -61,7 +61,6 @@ async fn one(
         }
     };
     match answered.await {
-        Ok(told) if told.get("errorCode").is_some() => answer(StatusCode::BAD_REQUEST, &told),
         Ok(told) => answer(StatusCode::OK, &told),
         Err(refusal) => refusal.answer(Some(&key)),
     }
@@ -159,10 +158,6 @@ fn context(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
 /// One flag as OFREP has it. Its metadata are plain values, as OpenFeature's SDKs take no others.
 fn told(view: &View, place: usize, verdict: Verdict) -> Result<Value, Refusal> {
     let flag = &view.definitions()?.flags[place];
-    if verdict.reason == Reason::Error {
-        let details = "its prerequisites go round in a circle";
-        return Ok(json!({ "key": flag.key, "errorCode": "GENERAL", "errorDetails": details }));
-    }
     let value = view.value(flag, verdict)?;
     let mut metadata = json!({ "version": view.version() });
     for (name, text) in [("rule", rule_name(flag, verdict)), ("segment", segment_name(flag, verdict))] {

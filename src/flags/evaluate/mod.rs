@@ -32,7 +32,7 @@ pub enum Reason {
     Split,
     /// The flag is switched off.
     Disabled,
-    /// There is no such flag, or it cannot be evaluated.
+    /// There is no such flag.
     Error,
 }
 
@@ -65,7 +65,7 @@ pub enum Source {
     },
     Plan,
     Default,
-    /// Prerequisites go round in a circle; writes do not let that happen.
+    /// Too deep among prerequisites, which are not met then; writes do not let that happen.
     Unresolved,
 }
 

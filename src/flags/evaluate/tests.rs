@@ -283,10 +283,10 @@ fn who_has_no_unit_is_in_no_rollout() {
         rules: Rules(vec![Rule { rollout: rollout(BUCKETS, "targetingKey"), ..rule("users", vec![]) }]),
         ..flag("f")
     };
-    assert_eq!(house.ask(&[by_user.clone()]).2, Source::Default);
+    assert_eq!(house.ask(std::slice::from_ref(&by_user)).2, Source::Default);
     for (unit, inside) in [(json!("u1"), true), (json!(7), true), (json!(""), false), (json!({}), false)] {
         house.context.insert("targetingKey".to_owned(), unit);
-        assert_eq!(house.ask(&[by_user.clone()]).1 == Reason::Split, inside);
+        assert_eq!(house.ask(std::slice::from_ref(&by_user)).1 == Reason::Split, inside);
     }
 }
 

@@ -123,12 +123,9 @@ impl FlagEvaluation {
         })
     }
 
-    /// OpenFeature's error code, such as FLAG_NOT_FOUND, where `reason` is ERROR.
+    /// OpenFeature's error code, FLAG_NOT_FOUND, where `reason` is ERROR.
     async fn error_code(&self) -> Result<Option<&'static str>> {
-        Ok(match self.flag()? {
-            None => Some("FLAG_NOT_FOUND"),
-            Some((_, verdict)) => (verdict.reason == Reason::Error).then_some("GENERAL"),
-        })
+        Ok(self.flag()?.is_none().then_some("FLAG_NOT_FOUND"))
     }
 
     /// The tenant's own value, whether it counts now, later, or no more.

@@ -83,6 +83,7 @@ impl FlagQuery {
         #[graphql(default, desc = "With those that are archived.")] include_archived: bool,
         #[graphql(default, desc = "Only temporary ones that are past their date.")] only_stale: bool,
     ) -> Result<Vec<FlagObject>> {
+        check_keys(keys.as_deref())?;
         let flags = handle(ctx)?;
         let (catalogue, now) = (flags.definitions().await?, flags.now());
         let known = catalogue.part::<Definitions>()?;
@@ -268,15 +269,22 @@ fn evaluate(
 ) -> Result<Vec<FlagEvaluation>, Error> {
     let answer = |found| FlagEvaluation { view: view.clone(), found };
     let known = |(place, verdict)| answer(evaluation::Found::Flag(place, verdict));
+    check_keys(keys.as_deref())?;
     let Some(keys) = keys else { return Ok(view.evaluate_all(context)?.into_iter().map(known).collect()) };
-    if keys.len() > MAX_KEYS {
-        return Err(Error::invalid("keys", format!("are {}; at most {MAX_KEYS} are answered", keys.len())));
-    }
     let one = |key: String| match view.evaluate(&key, context)? {
         Some(found) => Ok(known(found)),
         None => Ok(answer(evaluation::Found::Unknown(key))),
     };
     keys.into_iter().map(one).collect()
+}
+
+fn check_keys(keys: Option<&[String]>) -> Result<(), Error> {
+    match keys.map_or(0, <[String]>::len) {
+        count if count > MAX_KEYS => {
+            Err(Error::invalid("keys", format!("are {count}; at most {MAX_KEYS} are answered")))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn answer(ctx: &Context<'_>, input: FlagChangeInput, status: ChangeStatus) -> Result<FlagChangePayload> {

@@ -4,6 +4,7 @@ mod bad_input;
 mod ofrep;
 mod replicas;
 
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use tenantry::access::{Caller, Role};
 
@@ -276,4 +277,58 @@ async fn changes_are_made_once_and_only_on_what_was_seen() {
     admin.ok(UPDATE, update(1)).await;
     let twice = json!({ "input": { "key": "beta", "type": "BOOLEAN", "defaultValue": false } });
     assert_eq!(admin.refused(DEFINE, twice).await, "conflict");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_who_write_at_once_make_no_circle_and_no_second_value() {
+    let app = TestApp::start().await;
+    let (acme, admin) = (app.tenant("acme").await, app.admin().await);
+    for round in 0..5 {
+        let (a, b) = (format!("a{round}"), format!("b{round}"));
+        define_switch(&admin, &a, json!({})).await;
+        define_switch(&admin, &b, json!({})).await;
+        let needs = |key: &str, other: &str| json!({ "input": { "key": key, "prerequisites": [{ "flag": other, "value": true }] } });
+        let (one, two) = tokio::join!(admin.graphql(UPDATE, needs(&a, &b)), admin.graphql(UPDATE, needs(&b, &a)));
+        let mut codes = [one.code().to_owned(), two.code().to_owned()];
+        codes.sort();
+        assert_eq!(codes, ["invalid_input", "none"], "{} {}", one.text, two.text);
+        let first = json!({ "input": { "key": a, "tenantId": acme.id, "value": true, "expectedVersion": 0 } });
+        let (one, two) = tokio::join!(admin.graphql(SET, first.clone()), admin.graphql(SET, first));
+        let mut codes = [one.code().to_owned(), two.code().to_owned()];
+        codes.sort();
+        assert_eq!(codes, ["conflict", "none"], "{} {}", one.text, two.text);
+    }
+}
+
+#[tokio::test]
+async fn answers_come_from_memory() {
+    let app = TestApp::start().await;
+    let (acme, admin) = (app.tenant("acme").await, app.admin().await);
+    for index in 0..20 {
+        define_switch(&admin, &format!("f{index:02}"), json!({ "planValues": [{ "plan": "starter", "value": true }] }))
+            .await;
+    }
+    let service = app.service(&acme, "auth:flag:read auth:tenant:read").await;
+    let hub = "{ tenant { flags { key enabled value variant } } }";
+    let warm = service.ok(hub, json!({})).await;
+    // Whoever asks the database from here on waits for ever.
+    let superuser = app.database.superuser().await;
+    let lock = "begin; lock table tenantry.flags, tenantry.flag_values, tenantry.flag_segments, tenantry.tenants, tenantry.plans,
+        tenantry.journal_heads, tenantry.journal in access exclusive mode";
+    superuser.execute_unprepared(lock).await.unwrap();
+    let began = std::time::Instant::now();
+    let asked = async {
+        for _ in 0..50 {
+            assert_eq!(service.ok(hub, json!({})).await, warm);
+            evaluate(&service, "f07").await;
+            let bulk = service.send(service.post("/ofrep/v1/evaluate/flags").json(&json!({}))).await;
+            assert_eq!(bulk.body["flags"].as_array().map(Vec::len), Some(20), "{}", bulk.text);
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), asked).await.unwrap();
+    println!(
+        "150 requests, 100 of them for 20 flags, in {} ms while the tables were locked (debug build)",
+        began.elapsed().as_millis()
+    );
+    assert_eq!(warm["tenant"]["flags"].as_array().map(Vec::len), Some(20));
 }
