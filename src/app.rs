@@ -9,6 +9,7 @@ use crate::{
     audit::Audit,
     config::Config,
     error::{Error, Kind, Result},
+    flags::Flags,
     health::Health,
     isolation::{Isolation, OperatorScope},
     journal::Signals,
@@ -38,6 +39,7 @@ pub struct App {
     pub audit: Audit,
     pub health: Health,
     pub quotas: Quotas,
+    pub flags: Flags,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
     /// Open sockets, to wait for.
@@ -60,6 +62,7 @@ impl App {
         let audit = Audit::new(isolation.clone(), signals.clone(), keyring.clone(), config.journal.clone());
         let health = Health::new(isolation.clone(), tenancy.clone());
         let quotas = Quotas::new(isolation.clone(), tenancy.clone(), config.quotas.clone());
+        let flags = Flags::new(isolation.clone(), tenancy.clone());
         Ok(Self {
             config: Arc::new(config),
             clock,
@@ -74,6 +77,7 @@ impl App {
             audit,
             health,
             quotas,
+            flags,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
         })

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod edge;
 pub mod error;
+pub mod flags;
 pub mod health;
 pub mod isolation;
 pub mod journal;

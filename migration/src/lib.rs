@@ -7,6 +7,7 @@ mod m20261121_000001_tenants;
 mod m20261121_000002_journal;
 mod m20261121_000003_oauth;
 mod m20261121_000004_health;
+mod m20261121_000005_flags;
 mod m20261121_000006_quotas;
 mod m20261121_000008_hierarchy;
 
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000002_journal::Migration),
             Box::new(m20261121_000003_oauth::Migration),
             Box::new(m20261121_000004_health::Migration),
+            Box::new(m20261121_000005_flags::Migration),
             Box::new(m20261121_000006_quotas::Migration),
             Box::new(m20261121_000008_hierarchy::Migration),
         ]

@@ -27,10 +27,12 @@ pub enum Scope {
     LimitWrite,
     ChildrenRead,
     ChildrenWrite,
+    FlagRead,
+    FlagWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -48,6 +50,8 @@ impl Scope {
         Self::LimitWrite,
         Self::ChildrenRead,
         Self::ChildrenWrite,
+        Self::FlagRead,
+        Self::FlagWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -69,6 +73,8 @@ impl Scope {
             Self::LimitWrite => "auth:limit:write",
             Self::ChildrenRead => "auth:children:read",
             Self::ChildrenWrite => "auth:children:write",
+            Self::FlagRead => "auth:flag:read",
+            Self::FlagWrite => "auth:flag:write",
         }
     }
 
@@ -181,11 +187,13 @@ impl Role {
         use Scope::*;
         match self {
             Self::Admin => ScopeSet::ALL,
-            Self::Support => [TenantRead, PlanRead, ClientRead, HealthRead, QuotaRead].into_iter().collect(),
+            Self::Support => [TenantRead, PlanRead, ClientRead, HealthRead, QuotaRead, FlagRead].into_iter().collect(),
             Self::Billing => [TenantRead, PlanRead, PlanWrite, LifecycleWrite, HealthRead, QuotaRead, LimitWrite]
                 .into_iter()
                 .collect(),
-            Self::Auditor => [TenantRead, PlanRead, ClientRead, AuditRead, HealthRead, QuotaRead].into_iter().collect(),
+            Self::Auditor => {
+                [TenantRead, PlanRead, ClientRead, AuditRead, HealthRead, QuotaRead, FlagRead].into_iter().collect()
+            }
         }
     }
 }
@@ -209,7 +217,7 @@ pub enum Effect {
 /// What a field of the API asks of its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Permission {
-    /// The field as `Type.field` of the schema.
+    /// The field as `Type.field` of the schema; a path as `METHOD./path`.
     pub field: &'static str,
     /// The operation's stem: `suspendTenant` is `tenant.suspend`.
     pub name: &'static str,
@@ -236,6 +244,10 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Query.oauthClients", "client.list", Scope::ClientRead, Anyone, Read),
     rule("Query.exportTenant", "tenant.export", Scope::TenantRead, Anyone, Read),
     rule("Query.isolationReport", "isolation.verify", Scope::AuditRead, Platform, Read),
+    rule("Query.flags", "flag.list", Scope::FlagRead, Anyone, Read),
+    rule("Query.evaluateFlags", "flag.evaluate", Scope::FlagRead, Anyone, Read),
+    rule("Query.flagSegments", "flag.listSegments", Scope::FlagRead, Platform, Read),
+    rule("Query.flagChangeRequests", "flag.listChanges", Scope::FlagRead, Anyone, Read),
     rule("Mutation.createTenant", "tenant.create", Scope::TenantWrite, Platform, Write),
     rule("Mutation.updateTenant", "tenant.update", Scope::TenantWrite, Anyone, Write),
     rule("Mutation.changePlan", "plan.change", Scope::TenantWrite, Platform, Write),
@@ -271,12 +283,25 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.defineQuota", "quota.define", Scope::PlanWrite, Platform, Write),
     rule("Mutation.updateQuotaDefinition", "quota.redefine", Scope::PlanWrite, Platform, Write),
     rule("Tenant.quotas", "quota.list", Scope::QuotaRead, Anyone, Read),
+    rule("Mutation.defineFlag", "flag.define", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.updateFlag", "flag.update", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.archiveFlag", "flag.archive", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.defineSegment", "flag.defineSegment", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.removeSegment", "flag.removeSegment", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.setFlag", "flag.set", Scope::FlagWrite, Anyone, Write),
+    rule("Mutation.approveFlagChange", "flag.approve", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.rejectFlagChange", "flag.reject", Scope::FlagWrite, Platform, Write),
     rule("Subscription.tenantEvents", "tenant.watch", Scope::TenantRead, Anyone, Read),
     rule("TenantEvent.entry", "audit.read", Scope::AuditRead, Anyone, Read),
     rule("Tenant.audit", "audit.read", Scope::AuditRead, Anyone, Read),
     rule("Tenant.oauthClients", "client.list", Scope::ClientRead, Anyone, Read),
     rule("Tenant.slaAttainment", "sla.measure", Scope::HealthRead, Anyone, Read),
     rule("Tenant.outages", "outage.list", Scope::HealthRead, Anyone, Read),
+    rule("Tenant.flags", "flag.evaluate", Scope::FlagRead, Anyone, Read),
+    rule("Flag.owner", "flag.inspect", Scope::FlagRead, Platform, Read),
+    rule("Flag.targeting", "flag.inspect", Scope::FlagRead, Platform, Read),
+    rule("POST./ofrep/v1/evaluate/flags", "flag.evaluate", Scope::FlagRead, Anyone, Read),
+    rule("POST./ofrep/v1/evaluate/flags/{key}", "flag.evaluate", Scope::FlagRead, Anyone, Read),
 ];
 
 /// What the schema's `Type.field` asks of its caller; `None` where nothing is listed.

@@ -58,11 +58,41 @@ pub fn router(app: &App) -> Router {
         .route("/", get(|| async { axum::response::Redirect::temporary("/graphiql") }))
         .merge(console::router())
         .merge(crate::oauth::http::router(app.oauth.clone()))
+        .merge(for_callers(app, crate::flags::http::router(app.flags.clone())))
         .fallback(|| async { refusal(&Error::not_found(), StatusCode::NOT_FOUND, "") })
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(app.config.server.body_bytes))
         .layer(cors(&app.config.server.allowed_origins))
         .layer(middleware::from_fn_with_state(app.clone(), enter))
+}
+
+/// Paths for who sends a valid token: the caller is in the request's extensions. What a path asks of its caller, it looks up
+/// itself in the table of permissions.
+fn for_callers(app: &App, router: Router) -> Router {
+    router.route_layer(middleware::from_fn_with_state(app.clone(), authenticated))
+}
+
+async fn authenticated(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
+    let request_id = origin.request_id.clone().unwrap_or_default();
+    match request::authenticate(&app, request.headers(), origin).await {
+        Ok(caller) => {
+            if let Some(tenant) = caller.tenant() {
+                tracing::Span::current().record("tenant", tracing::field::display(tenant));
+            }
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => {
+            errors::log(&error);
+            let status = error.kind().http_status();
+            let mut response = refusal(&error, status, &request_id);
+            if status == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            response
+        }
+    }
 }
 
 /// Lets pages of the listed origins call the API; without a list no page of another origin can. Tokens travel in a header
@@ -78,11 +108,12 @@ fn cors(origins: &[String]) -> CorsLayer {
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
+            header::IF_NONE_MATCH,
             request::IDEMPOTENCY_KEY,
             request::TENANT_ID,
             request::REQUEST_ID,
         ])
-        .expose_headers([request::REQUEST_ID])
+        .expose_headers([request::REQUEST_ID, header::ETAG])
         .max_age(Duration::from_secs(600))
 }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     audit::graphql::{AuditQuery, AuditSubscription},
+    flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
     oauth::graphql::{OAuthMutation, OAuthQuery},
     quotas::graphql::{QuotaMutation, QuotaQuery},
@@ -15,11 +16,11 @@ use crate::{
 
 /// Everything that can be read.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery, QuotaQuery);
+pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery, QuotaQuery, FlagQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
-pub struct Mutation(TenantMutation, OAuthMutation, HealthMutation, QuotaMutation);
+pub struct Mutation(TenantMutation, OAuthMutation, HealthMutation, QuotaMutation, FlagMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     audit::graphql::TenantAudit,
     error::Error,
+    flags::graphql::TenantFlags,
     health::graphql::TenantHealth,
     isolation::OperatorScope,
     oauth::graphql::TenantClients,
@@ -31,7 +32,7 @@ use crate::{
 /// A customer of the platform: what it is, what state it is in, and by later capabilities what it has.
 #[derive(Clone, Debug, MergedObject)]
 #[graphql(name = "Tenant")]
-pub struct TenantObject(TenantCore, TenantPlan, TenantAudit, TenantClients, TenantHealth, TenantQuotas);
+pub struct TenantObject(TenantCore, TenantPlan, TenantAudit, TenantClients, TenantHealth, TenantQuotas, TenantFlags);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
@@ -41,7 +42,8 @@ impl From<TenantView> for TenantObject {
             TenantAudit(tenant.clone()),
             TenantClients(tenant.clone()),
             TenantHealth(tenant.clone()),
-            TenantQuotas(tenant),
+            TenantQuotas(tenant.clone()),
+            TenantFlags(tenant),
         )
     }
 }

@@ -59,6 +59,11 @@ id!(
     ClientId,
     uuid_v7
 );
+id!(
+    /// A change of a flag that waits for a second person: UUIDv7.
+    FlagChangeId,
+    uuid_v7
+);
 
 id!(
     /// An outage of a tenant: UUIDv7.

@@ -14,7 +14,7 @@ const RANKS: &[&[&str]] = &[
     &["tenancy"],
     &["audit", "oauth"],
     &["health"],
-    &["quotas"],
+    &["quotas", "flags"],
     &["app"],
     &["edge"],
     &["worker"],

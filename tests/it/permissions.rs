@@ -42,9 +42,38 @@ async fn every_field_is_open_to_whom_the_golden_file_says_and_to_nobody_else() {
         }
         lines.push(cells);
     }
+    for permission in PERMISSIONS.iter().filter(|permission| is_path(permission)) {
+        let mut cells = vec![permission.field.replacen('.', " ", 1), asked(Some(permission)).to_owned()];
+        for caller in &callers {
+            cells.push(send_path(caller, permission).await);
+        }
+        lines.push(cells);
+    }
     let head =
         ["field", "scope"].into_iter().chain(callers.iter().map(|caller| caller.name)).map(str::to_owned).collect();
     compare(&table(head, lines));
+}
+
+/// Whether it is about a path of REST, `METHOD./path`, and not about a field.
+fn is_path(permission: &Permission) -> bool {
+    permission.field.contains("./")
+}
+
+/// `yes`, or the status of the refusal.
+async fn send_path(caller: &Caller, permission: &Permission) -> String {
+    let (method, path) = permission.field.split_once('.').unwrap();
+    let path: Vec<_> = path.split('/').map(|part| if part.starts_with('{') { "example" } else { part }).collect();
+    let request = caller.client.request(method.parse().unwrap(), &path.join("/"));
+    let request = if method == "GET" { request } else { request.json(&json!({})) };
+    let answer = caller.client.send(request).await;
+    match answer.status {
+        401 => "401".to_owned(),
+        403 => "-".to_owned(),
+        status => {
+            assert!(status < 500, "{} {}", permission.field, answer.text);
+            "yes".to_owned()
+        }
+    }
 }
 
 /// Every root field, and fields below that have a line in the table of permissions.
@@ -222,7 +251,7 @@ fn every_permission_is_about_a_field_that_exists_and_has_one_line() {
     for permission in PERMISSIONS {
         let (parent, field) = permission.field.split_once('.').unwrap();
         assert!(
-            schema.0.find_field(parent, field).is_some(),
+            is_path(permission) || schema.0.find_field(parent, field).is_some(),
             "src/access/permission.rs names {}, which the schema does not have",
             permission.field
         );

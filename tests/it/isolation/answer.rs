@@ -17,6 +17,8 @@ pub fn without_request_ids(mut value: Value) -> Value {
     match &mut value {
         Value::Object(members) => {
             members.remove("requestId");
+            // How far journals were when a snapshot was read, which may happen at any moment.
+            members.retain(|key, value| key != "version" || !value.is_string());
             for member in members.values_mut() {
                 *member = without_request_ids(member.take());
             }

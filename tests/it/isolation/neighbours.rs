@@ -126,6 +126,7 @@ impl Neighbours {
         neighbours.have_outages().await;
         neighbours.have_quotas(&neighbours.b, &neighbours.service).await;
         neighbours.a_quotas = neighbours.have_quotas(&neighbours.a, &neighbours.a_service).await;
+        neighbours.use_flags().await;
         neighbours.use_idempotency_keys().await;
         neighbours.names = neighbours.names_of_a().await;
         neighbours
@@ -171,11 +172,52 @@ impl Neighbours {
         ids.map(|id| id.as_str().unwrap().to_owned())
     }
 
+    /// A definition with everything, and in both tenants a value and a change that waits.
+    async fn use_flags(&self) {
+        let admin = &self.admin;
+        let conditions = json!([{ "attribute": "tenant.slug", "operator": "EQ", "values": [self.a.slug] }]);
+        let rules = json!([{ "key": "named", "value": true, "segments": ["everywhere"], "conditions": conditions,
+            "rollout": { "percentage": "50" } }]);
+        let segment =
+            json!({ "key": "everywhere", "conditions": [{ "attribute": "tenant.region", "operator": "EXISTS" }] });
+        admin
+            .ok(
+                "mutation($input: DefineSegmentInput!) { defineSegment(input: $input) { segment { key } } }",
+                json!({ "input": segment }),
+            )
+            .await;
+        let flag = json!({ "key": "settings", "type": "BOOLEAN", "defaultValue": false, "offValue": false, "description": "x",
+            "lifecycle": "TEMPORARY", "staleAfter": "2020-01-01T00:00:00Z", "feature": "api_access", "operatorOnly": false,
+            "variants": [{ "name": "yes", "value": true }], "planValues": [{ "plan": "starter", "value": true }], "rules": rules });
+        let checked = json!({ "key": "checked", "type": "BOOLEAN", "defaultValue": false, "approval": "REQUIRED" });
+        for input in [flag, checked] {
+            admin
+                .ok(
+                    "mutation($input: DefineFlagInput!) { defineFlag(input: $input) { flag { key } } }",
+                    json!({ "input": input }),
+                )
+                .await;
+        }
+        for tenant in [&self.a, &self.b] {
+            for key in ["settings", "checked"] {
+                let input = json!({ "key": key, "tenantId": tenant.id, "value": true, "reason": tenant.canary, "endsAt": "2040-01-01T00:00:00Z" });
+                admin
+                    .ok(
+                        "mutation($input: SetFlagInput!) { setFlag(input: $input) { setting { version } } }",
+                        json!({ "input": input }),
+                    )
+                    .await;
+            }
+        }
+    }
+
     async fn names_of_a(&self) -> Vec<Name> {
         let own = self.admin.ok(ENTRIES, json!({ "id": self.a.id })).await["audit"]["edges"][0].clone();
         let all = self.admin.ok(ALL_ENTRIES, json!({})).await;
         let outage = self.admin.ok(OUTAGES, json!({ "id": self.a.id })).await["tenant"]["outages"]["edges"][0].clone();
         assert_eq!(all["tenants"]["edges"][0]["node"]["id"], json!(self.a.id));
+        let changes = "query($id: ID) { flagChangeRequests(tenantId: $id) { id } }";
+        let changes = self.admin.ok(changes, json!({ "id": self.a.id })).await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let name = |what, text, form| Name { what, text, form };
         vec![
@@ -185,6 +227,7 @@ impl Neighbours {
             name("outage id", text(&outage["node"]["id"]), Form::Id),
             name("reservation id", self.a_quotas[0].clone(), Form::Id),
             name("boost id", self.a_quotas[1].clone(), Form::Id),
+            name("flag change", text(&changes["flagChangeRequests"][0]["id"]), Form::Id),
             name("slug", self.a.slug.clone(), Form::Text),
             name("external id", "annexed-text-2".to_owned(), Form::Text),
             name("request id", text(&own["node"]["requestId"]), Form::Text),
