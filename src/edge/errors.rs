@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Kind};
 
-/// Gives every error of a response its extensions, and keeps at most `most`.
+/// Gives every error of a response its extensions, and keeps at most `most`, in the order of the document: the order in which
+/// fields failed would tell which of them took longer.
 pub(super) fn present(errors: &mut Vec<ServerError>, request_id: &str, most: usize) {
+    errors.sort_by_key(|error| error.locations.first().map(|at| (at.line, at.column)));
     errors.truncate(most);
     for error in errors {
         let known = error.source::<Error>();

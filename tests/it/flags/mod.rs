@@ -153,7 +153,7 @@ async fn what_the_plan_does_not_include_cannot_be_set_and_is_the_default() {
     assert_eq!(admin.refused(SET, input.clone()).await, "feature_not_in_plan");
     let told = evaluate(&service, "sso").await;
     assert_eq!(json!([told["value"], told["source"]]), json!([false, "PLAN_CEILING"]));
-    let change = "mutation($id: ID!) { changeTenantPlan(input: {id: $id, plan: \"pro\"}) { tenant { plan { key } } } }";
+    let change = "mutation($id: ID!) { changePlan(input: {id: $id, plan: \"pro\"}) { tenant { plan { key } } } }";
     admin.ok(change, json!({ "id": acme.id })).await;
     assert_eq!(evaluate(&service, "sso").await["rule"], json!("all"));
     admin.ok(SET, input).await;
