@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Kind, Result},
     flags::Flags,
     health::Health,
-    isolation::{Isolation, OperatorScope},
+    isolation::{Budgets, Isolation, OperatorScope},
     journal::Signals,
     keys::MasterKey,
     oauth::OAuth,
@@ -20,6 +20,7 @@ use crate::{
         db::{self, Db, Place},
     },
     quotas::Quotas,
+    rates::Rates,
     tenancy::Tenancy,
 };
 
@@ -40,6 +41,7 @@ pub struct App {
     pub health: Health,
     pub quotas: Quotas,
     pub flags: Flags,
+    pub rates: Rates,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
     /// Open sockets, to wait for.
@@ -51,7 +53,9 @@ impl App {
     pub fn new(config: Config, clock: Clock, place: &Place) -> Result<Self> {
         let db = Db::connect(&place.url, &config.database)?;
         let signals = Signals::default();
-        let isolation = Isolation::new(db.clone(), clock.clone());
+        let pool = &config.database;
+        let budgets = Budgets::new(pool.max_connections, config.rates.database_share, pool.acquire_timeout);
+        let isolation = Isolation::new(db.clone(), clock.clone(), budgets);
         let keyring = Arc::new(KeyRing::new(config.issuer()));
         let verifier =
             Arc::new(TokenVerifier::new(VerifierSettings::from_config(&config), clock.clone(), keyring.clone()));
@@ -63,6 +67,7 @@ impl App {
         let health = Health::new(isolation.clone(), tenancy.clone());
         let quotas = Quotas::new(isolation.clone(), tenancy.clone(), config.quotas.clone());
         let flags = Flags::new(isolation.clone(), tenancy.clone());
+        let rates = Rates::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.rates.clone());
         Ok(Self {
             config: Arc::new(config),
             clock,
@@ -78,6 +83,7 @@ impl App {
             health,
             quotas,
             flags,
+            rates,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
         })

@@ -28,6 +28,7 @@ pub struct Config {
     pub tenancy: Tenancy,
     pub isolation: Isolation,
     pub quotas: Quotas,
+    pub rates: Rates,
     pub journal: Journal,
     pub idempotency: Idempotency,
     pub worker: Worker,
@@ -214,6 +215,16 @@ pub struct Quotas {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Rates {
+    #[serde(deserialize_with = "duration")]
+    pub burst: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub exchange: Duration,
+    pub database_share: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Journal {
     pub checkpoint_entries: i64,
     #[serde(deserialize_with = "duration")]
@@ -365,6 +376,7 @@ impl Config {
             &quotas.keep_ended,
             "must be at least idempotency.retention, or the first answer is forgotten too early",
         )?;
+        self.rates.validate()?;
         for (key, interval) in [
             ("worker.interval", &self.worker.interval),
             ("isolation.verify_interval", &self.isolation.verify_interval),
@@ -395,6 +407,22 @@ impl Config {
         } else {
             self.keys.master_key_file.clone()
         }
+    }
+}
+
+impl Rates {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let burst = self.burst;
+        let whole = burst.subsec_nanos() == 0 && (1..=60).contains(&burst.as_secs());
+        rule(whole, "rates.burst", &burst, "must be whole seconds, 1s to 60s")?;
+        rule(
+            self.exchange.is_zero() || (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&self.exchange),
+            "rates.exchange",
+            &self.exchange,
+            "must be between 10ms and 60s, or 0s for a single server",
+        )?;
+        let share = self.database_share;
+        rule(share > 0.0 && share <= 1.0, "rates.database_share", &share, "must be above 0 and at most 1")
     }
 }
 

@@ -15,5 +15,6 @@ pub mod keys;
 pub mod oauth;
 pub mod platform;
 pub mod quotas;
+pub mod rates;
 pub mod tenancy;
 pub mod worker;

@@ -27,6 +27,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     tasks.spawn(async move { follow(scheduled, schedule).await });
     let verified = app.clone();
     tasks.spawn(async move { verify(verified).await });
+    let (rates, stop) = (app.rates.clone(), app.shutdown.clone());
+    tasks.spawn(async move { rates.run(stop).await });
     let (external, stop) = (app.external.clone(), app.shutdown.clone());
     tasks.spawn(async move { external.run(stop).await });
     tasks

@@ -9,6 +9,7 @@ mod m20261121_000003_oauth;
 mod m20261121_000004_health;
 mod m20261121_000005_flags;
 mod m20261121_000006_quotas;
+mod m20261121_000007_rates;
 mod m20261121_000008_hierarchy;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000004_health::Migration),
             Box::new(m20261121_000005_flags::Migration),
             Box::new(m20261121_000006_quotas::Migration),
+            Box::new(m20261121_000007_rates::Migration),
             Box::new(m20261121_000008_hierarchy::Migration),
         ]
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use Audience::{Anyone, Platform};
 use Effect::{Read, Write};
 
-/// What a token may be good for. Written `auth:<area>:<read or write>`.
+/// What a token may be good for. Written `auth:<area>:<read or write>`, but for what is neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     TenantRead,
@@ -29,10 +29,11 @@ pub enum Scope {
     ChildrenWrite,
     FlagRead,
     FlagWrite,
+    RateCheck,
 }
 
 impl Scope {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -52,6 +53,7 @@ impl Scope {
         Self::ChildrenWrite,
         Self::FlagRead,
         Self::FlagWrite,
+        Self::RateCheck,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -75,6 +77,7 @@ impl Scope {
             Self::ChildrenWrite => "auth:children:write",
             Self::FlagRead => "auth:flag:read",
             Self::FlagWrite => "auth:flag:write",
+            Self::RateCheck => "auth:rate:check",
         }
     }
 
@@ -291,6 +294,7 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.setFlag", "flag.set", Scope::FlagWrite, Anyone, Write),
     rule("Mutation.approveFlagChange", "flag.approve", Scope::FlagWrite, Platform, Write),
     rule("Mutation.rejectFlagChange", "flag.reject", Scope::FlagWrite, Platform, Write),
+    rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
     rule("Subscription.tenantEvents", "tenant.watch", Scope::TenantRead, Anyone, Read),
     rule("TenantEvent.entry", "audit.read", Scope::AuditRead, Anyone, Read),
     rule("Tenant.audit", "audit.read", Scope::AuditRead, Anyone, Read),
@@ -302,6 +306,7 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Flag.targeting", "flag.inspect", Scope::FlagRead, Platform, Read),
     rule("POST./ofrep/v1/evaluate/flags", "flag.evaluate", Scope::FlagRead, Anyone, Read),
     rule("POST./ofrep/v1/evaluate/flags/{key}", "flag.evaluate", Scope::FlagRead, Anyone, Read),
+    rule("GET./v1/rate/check", "rate.check", Scope::RateCheck, Anyone, Read),
 ];
 
 /// What the schema's `Type.field` asks of its caller; `None` where nothing is listed.

@@ -13,8 +13,9 @@ use serde_json::{Map, Value};
 
 use super::{errors, execute::Engine, request};
 use crate::{
-    access::Origin,
+    access::{Caller, Origin},
     error::{Error, Kind, Result},
+    rates::{Pass, Permit, REQUESTS},
 };
 
 const JSON: &str = "application/json";
@@ -51,17 +52,44 @@ pub(super) async fn post(
     if let Some(tenant) = caller.tenant() {
         tracing::Span::current().record("tenant", tracing::field::display(tenant));
     }
-    let prepared = parse(&body).and_then(|parsed| {
+    let Pass { permit, standing } = match engine.app().rates.admit(&caller).await {
+        Ok(pass) => pass,
+        Err(limited) => {
+            let mut response = refused(&limited.error, limited.error.kind().http_status(), media_type, &request_id);
+            limited.tell(response.headers_mut());
+            return response;
+        }
+    };
+    let asked = Asked { caller, permit, media_type, request_id };
+    let mut response = run(&engine, headers, &body, asked).await;
+    if let Some(standing) = standing {
+        standing.tell(REQUESTS, response.headers_mut());
+    }
+    response
+}
+
+/// What is known of a request that was let in.
+struct Asked {
+    caller: Arc<Caller>,
+    /// Held until the operation has run to its end, whoever still waits for it.
+    permit: Option<Permit>,
+    media_type: MediaType,
+    request_id: String,
+}
+
+async fn run(engine: &Arc<Engine>, headers: &HeaderMap, body: &Bytes, asked: Asked) -> axum::response::Response {
+    let Asked { caller, permit, media_type, request_id } = asked;
+    let prepared = parse(body).and_then(|parsed| {
         let retention =
             chrono::TimeDelta::from_std(engine.app().config.idempotency.retention).unwrap_or(chrono::TimeDelta::MAX);
-        let key = request::idempotency_key(headers, &body, retention)?;
+        let key = request::idempotency_key(headers, body, retention)?;
         Ok(match key {
             Some(key) => parsed.data(key),
             None => parsed,
         })
     });
     let parsed = match prepared {
-        Ok(parsed) => parsed,
+        Ok(parsed) => hold(parsed, permit),
         Err(error) => return refused(&error, StatusCode::BAD_REQUEST, media_type, &request_id),
     };
     match engine.admit(&caller, &parsed).await {
@@ -72,6 +100,14 @@ pub(super) async fn post(
         }
         Ok(admitted) => answer(&engine.execute(caller, parsed, admitted, &request_id).await, media_type),
         Err(error) => refused_operation(&error, media_type, &request_id),
+    }
+}
+
+/// The permit lives as long as the request does, which is as long as it is executed.
+fn hold(request: Request, permit: Option<Permit>) -> Request {
+    match permit {
+        Some(permit) => request.data(permit),
+        None => request,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     access::{Caller, Effect, Origin, VerifiedToken},
     error::{Error, Kind, Result},
     platform::{ids::TenantId, random},
+    rates::Concurrent,
 };
 
 /// One upgrade request: the engine, and where the request came from.
@@ -142,11 +143,22 @@ impl Host for SocketHost {
             origin: Origin { request_id: Some(request_id.clone()), ..session.caller.origin.clone() },
             ..Caller::clone(&session.caller)
         });
+        let rates = &self.engine.app().rates;
+        rates.admit_operation(&caller).await?;
         let admitted = self.engine.admit(&caller, &request).await?;
         match admitted.operation().kind {
             OperationType::Mutation => Err(Error::invalid("query", "mutations are sent by POST, not over a WebSocket")),
-            OperationType::Subscription => Ok(self.engine.stream(caller, request, &admitted, request_id)),
+            OperationType::Subscription => {
+                let permit = rates.hold(&caller, Concurrent::Streams).await?;
+                let held = move |response| (permit.is_some(), response).1; // for as long as the stream
+                Ok(self.engine.stream(caller, request, &admitted, request_id).map(held).boxed())
+            }
             OperationType::Query => {
+                let permit = rates.hold(&caller, Concurrent::Requests).await?;
+                let request = match permit {
+                    Some(permit) => request.data(permit),
+                    None => request,
+                };
                 let engine = self.engine.clone();
                 let once = async move { engine.execute(caller, request, admitted, &request_id).await };
                 Ok(stream::once(once).boxed())

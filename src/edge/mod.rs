@@ -13,6 +13,7 @@ mod health;
 mod host;
 mod isolation;
 pub mod listener;
+mod rate_check;
 mod request;
 pub mod schema;
 mod socket;
@@ -42,6 +43,7 @@ use crate::{
     config,
     error::{Error, Kind},
     platform::telemetry,
+    rates::{self, REQUESTS},
 };
 
 /// Everything that a server of this App answers.
@@ -52,6 +54,7 @@ pub fn router(app: &App) -> Router {
     let recorder = telemetry::metrics();
     Router::new()
         .route("/graphql", any(graphql_entry).with_state(graphql))
+        .route("/v1/rate/check", get(rate_check::check).with_state(app.clone()))
         .route("/livez", get(health::livez))
         .route("/readyz", get(move || health::readyz(ready.clone())))
         .route("/metrics", get(move || health::metrics(metrics.clone(), recorder.clone())))
@@ -66,7 +69,7 @@ pub fn router(app: &App) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), enter))
 }
 
-/// Paths for who sends a valid token: the caller is in the request's extensions. What a path asks of its caller, it looks up
+/// Paths for who sends a valid token and is within its rate: the caller is in the request's extensions. What a path asks of its caller, it looks up
 /// itself in the table of permissions.
 fn for_callers(app: &App, router: Router) -> Router {
     router.route_layer(middleware::from_fn_with_state(app.clone(), authenticated))
@@ -80,8 +83,20 @@ async fn authenticated(State(app): State<App>, mut request: Request, next: Next)
             if let Some(tenant) = caller.tenant() {
                 tracing::Span::current().record("tenant", tracing::field::display(tenant));
             }
+            let pass = match app.rates.admit(&caller).await {
+                Ok(pass) => pass,
+                Err(limited) => {
+                    let mut response = refusal(&limited.error, limited.error.kind().http_status(), &request_id);
+                    limited.tell(response.headers_mut());
+                    return response;
+                }
+            };
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let mut response = next.run(request).await;
+            if let Some(standing) = pass.standing {
+                standing.tell(REQUESTS, response.headers_mut());
+            }
+            response
         }
         Err(error) => {
             errors::log(&error);
@@ -113,7 +128,13 @@ fn cors(origins: &[String]) -> CorsLayer {
             request::TENANT_ID,
             request::REQUEST_ID,
         ])
-        .expose_headers([request::REQUEST_ID, header::ETAG])
+        .expose_headers([
+            request::REQUEST_ID,
+            header::ETAG,
+            rates::RATE_LIMIT,
+            rates::RATE_LIMIT_POLICY,
+            header::RETRY_AFTER,
+        ])
         .max_age(Duration::from_secs(600))
 }
 

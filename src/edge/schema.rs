@@ -12,6 +12,7 @@ use crate::{
     health::graphql::HealthMutation,
     oauth::graphql::{OAuthMutation, OAuthQuery},
     quotas::graphql::{QuotaMutation, QuotaQuery},
+    rates::graphql::RatesMutation,
 };
 
 /// Everything that can be read.
@@ -20,7 +21,7 @@ pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery, QuotaQuery
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
-pub struct Mutation(TenantMutation, OAuthMutation, HealthMutation, QuotaMutation, FlagMutation);
+pub struct Mutation(TenantMutation, OAuthMutation, HealthMutation, QuotaMutation, FlagMutation, RatesMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

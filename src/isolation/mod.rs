@@ -4,12 +4,14 @@
 //! of [`TenantScope::enter`] has a scope; only a scope opens a [`TenantTx`]. A transaction that changed something ends with
 //! the journal entries of what was done; there is no other commit but `commit_unrecorded`, which says why.
 
+mod budget;
 mod once;
 mod scope;
 mod session;
 mod verifier;
 
 pub use self::{
+    budget::Budgets,
     once::{Conditions, IdempotencyKey},
     scope::{Access, OperatorScope, Standing, TenantScope, may_act},
     session::{Isolation, OperatorTx, ReadTx, TenantTx},

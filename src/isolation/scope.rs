@@ -94,6 +94,11 @@ impl TenantScope {
     pub fn effect(&self) -> Effect {
         self.effect
     }
+
+    /// The request's own: one for each.
+    pub(super) fn shared_caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
 }
 
 /// Whether the tenant's state and access epoch let this caller act. Operators always may.

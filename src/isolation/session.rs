@@ -3,7 +3,8 @@ use std::ops::Deref;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    OperatorScope, TenantScope,
+    Budgets, OperatorScope, TenantScope,
+    budget::Slot,
     once::{self, Conditions, Owner},
     verifier::{Finding, verify_catalogue},
 };
@@ -23,18 +24,20 @@ use crate::{
 pub struct Isolation {
     db: Db,
     clock: Clock,
+    budgets: Budgets,
 }
 
 impl Isolation {
-    pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock }
+    pub fn new(db: Db, clock: Clock, budgets: Budgets) -> Self {
+        Self { db, clock, budgets }
     }
 
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// A session that touches this tenant's rows and no others; read-only where the permission is.
+    /// A session that touches this tenant's rows and no others; read-only where the permission is. A service waits where its
+    /// tenant's share of the database is in use.
     #[expect(clippy::disallowed_methods, reason = "the scope is the proof that the caller may")]
     pub async fn begin(&self, scope: &TenantScope) -> Result<TenantTx> {
         let tenant = scope.tenant();
@@ -42,8 +45,9 @@ impl Isolation {
             Effect::Read => Session::TenantReadOnly(tenant),
             Effect::Write => Session::Tenant(tenant),
         };
+        let slot = self.budgets.take(scope.shared_caller()).await?;
         let tx = self.db.begin(session).await?;
-        Ok(TenantTx { tx, tenant, stamp: Stamp::new(scope.caller(), self.clock.now()) })
+        Ok(TenantTx { tx, _slot: slot, tenant, stamp: Stamp::new(scope.caller(), self.clock.now()) })
     }
 
     /// A session over all tenants.
@@ -82,6 +86,8 @@ impl Isolation {
 #[derive(Debug)]
 pub struct TenantTx {
     tx: Tx,
+    /// Given back after the connection.
+    _slot: Option<Slot>,
     tenant: TenantId,
     stamp: Stamp,
 }

@@ -183,3 +183,31 @@ fn check_reason(reason: &str) -> Result<()> {
     }
     Ok(())
 }
+
+impl Quotas {
+    /// What a tenant may have of several keys that are not counted, for every request: from memory, without allocating.
+    /// `None` is unlimited, and what the catalogue does not have.
+    pub async fn ceilings<const N: usize>(
+        &self,
+        snapshot: &crate::tenancy::Snapshot,
+        keys: [&str; N],
+    ) -> Result<[Option<i64>; N]> {
+        let catalogue = self.tenancy.snapshots().catalogue().await?;
+        let (known, allowances) = (catalogue.part::<super::QuotaKeys>()?, snapshot.part::<Allowances>()?);
+        let plan = catalogue.plan(&snapshot.tenant.plan);
+        let now = self.isolation.clock().now();
+        Ok(keys.map(|key| {
+            let (key, plan) = (known.find(key)?, plan?);
+            let (contract, boosts) = allowances.of(&key.key, now);
+            let planned = plan.quotas.0.get(&key.key).copied().unwrap_or(key.default_limit);
+            let limit = contract.map_or(planned, |contract| contract.limit);
+            let limit = boosts.fold(limit?, |limit, boost| limit.saturating_add(boost.amount));
+            super::limit::Limit {
+                limit: Some(limit),
+                enforcement: contract.and_then(|contract| contract.enforcement).unwrap_or(key.enforcement),
+                grace_percent: contract.and_then(|contract| contract.grace_percent).unwrap_or(key.grace_percent),
+            }
+            .ceiling()
+        }))
+    }
+}

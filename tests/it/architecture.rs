@@ -15,6 +15,7 @@ const RANKS: &[&[&str]] = &[
     &["audit", "oauth"],
     &["health"],
     &["quotas", "flags"],
+    &["rates"],
     &["app"],
     &["edge"],
     &["worker"],

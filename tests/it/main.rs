@@ -25,6 +25,7 @@ mod permissions;
 mod pgbouncer;
 mod quota_storm;
 mod quotas;
+mod rates;
 mod smoke;
 mod telemetry;
 mod tenants;
