@@ -135,14 +135,16 @@ class Tenantry(Common):
     def w4_reset(self, ctx, tenants, limit):
         """Nothing used, nothing held; the limit by an override (None: without one). The server is told, as by a commit."""
         ids = ",".join(f"'{D.tid(n)}'::uuid" for n in tenants)
+        these = "SELECT t FROM bench_tenants"
         say = "SELECT pg_notify('tenantry', '00000000-0000-0000-0000-000000000000');"
-        sql = [f"DELETE FROM tenantry.{table} WHERE tenant_id IN ({ids})" for table in ("quota_reservations", "quota_usage", "quota_overrides")]
+        sql = [f"CREATE TEMP TABLE bench_tenants ON COMMIT DROP AS SELECT unnest(ARRAY[{ids}]) AS t"]
+        sql += [f"DELETE FROM tenantry.{table} WHERE tenant_id IN ({these})" for table in ("quota_reservations", "quota_usage", "quota_overrides")]
         if limit is not None:
             sql.append("INSERT INTO tenantry.quota_keys (key, unit, kind, created_at, updated_at) VALUES ('bench_calls', 'calls', 'LEVEL', now(), now())"
                        " ON CONFLICT DO NOTHING")
             sql.append("INSERT INTO tenantry.quota_overrides (tenant_id, quota_key, quota_limit, reason, set_by, created_at, updated_at)"
-                       f" SELECT t, 'bench_calls', {limit}, 'bench', 'bench', now(), now() FROM unnest(ARRAY[{ids}]) t")
-        sql.append(f"SELECT count(pg_notify('tenantry', t::text)) FROM unnest(ARRAY[{ids}]) t")
+                       f" SELECT t, 'bench_calls', {limit}, 'bench', 'bench', now(), now() FROM bench_tenants")
+        sql.append("SELECT count(pg_notify('tenantry', t::text)) FROM bench_tenants")
         ctx.psql("BEGIN; " + "; ".join(sql) + "; " + say + " COMMIT", self.database("W4hot"))
         time.sleep(0.5)  # until it has heard
 

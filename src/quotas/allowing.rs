@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{
-    Allowances, Quotas,
+    Quotas,
     allowance::{self, Boost, Override},
-    key::{Enforcement, Kind, QuotaKey, check_grace, check_limit},
+    key::{Enforcement, QuotaKey, check_grace, check_limit},
 };
 use crate::{
     error::{Error, Result},
@@ -160,20 +160,10 @@ impl Quotas {
         Ok(())
     }
 
-    async fn key(&self, key: &str) -> Result<QuotaKey> {
+    pub(super) async fn key(&self, key: &str) -> Result<QuotaKey> {
         let catalogue = self.tenancy.snapshots().catalogue().await?;
         let found = catalogue.part::<super::QuotaKeys>()?.find(key).cloned();
         found.ok_or_else(|| Error::invalid("key", "names no quota of the catalogue"))
-    }
-
-    /// What of the kinds that are not counted a tenant may have at once: per second, or at the same time. None is unlimited.
-    pub async fn allowed(&self, tenant: crate::platform::ids::TenantId, key: &str) -> Result<(Kind, Option<i64>)> {
-        let found = self.key(key).await?;
-        let catalogue = self.tenancy.snapshots().catalogue().await?;
-        let snapshot = self.tenancy.snapshots().get(tenant).await?.ok_or_else(Error::not_found)?;
-        let plan = catalogue.plan(&snapshot.tenant.plan).ok_or_else(Error::not_found)?;
-        let limit = super::limit::limit(&found, plan, snapshot.part::<Allowances>()?, self.isolation.clock().now());
-        Ok((found.kind, limit.ceiling()))
     }
 }
 
@@ -182,32 +172,4 @@ fn check_reason(reason: &str) -> Result<()> {
         return Err(Error::invalid("reason", "must have 1 to 2000 characters"));
     }
     Ok(())
-}
-
-impl Quotas {
-    /// What a tenant may have of several keys that are not counted, for every request: from memory, without allocating.
-    /// `None` is unlimited, and what the catalogue does not have.
-    pub async fn ceilings<const N: usize>(
-        &self,
-        snapshot: &crate::tenancy::Snapshot,
-        keys: [&str; N],
-    ) -> Result<[Option<i64>; N]> {
-        let catalogue = self.tenancy.snapshots().catalogue().await?;
-        let (known, allowances) = (catalogue.part::<super::QuotaKeys>()?, snapshot.part::<Allowances>()?);
-        let plan = catalogue.plan(&snapshot.tenant.plan);
-        let now = self.isolation.clock().now();
-        Ok(keys.map(|key| {
-            let (key, plan) = (known.find(key)?, plan?);
-            let (contract, boosts) = allowances.of(&key.key, now);
-            let planned = plan.quotas.0.get(&key.key).copied().unwrap_or(key.default_limit);
-            let limit = contract.map_or(planned, |contract| contract.limit);
-            let limit = boosts.fold(limit?, |limit, boost| limit.saturating_add(boost.amount));
-            super::limit::Limit {
-                limit: Some(limit),
-                enforcement: contract.and_then(|contract| contract.enforcement).unwrap_or(key.enforcement),
-                grace_percent: contract.and_then(|contract| contract.grace_percent).unwrap_or(key.grace_percent),
-            }
-            .ceiling()
-        }))
-    }
 }

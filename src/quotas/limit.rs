@@ -66,13 +66,124 @@ pub fn steps<'a>(key: &'a QuotaKey, plan: &'a Plan, allowances: &'a Allowances, 
     steps
 }
 
-/// The limit that the steps lead to.
+/// The limit that the steps lead to; asked on every request, so nothing is allocated.
 pub fn limit(key: &QuotaKey, plan: &Plan, allowances: &Allowances, now: DateTime<Utc>) -> Limit {
-    let reached = steps(key, plan, allowances, now).last().map_or(key.default_limit, |step| step.limit);
-    let (contract, _) = allowances.of(&key.key, now);
+    let (contract, boosts) = allowances.of(&key.key, now);
+    let planned = plan.quotas.0.get(&key.key).copied().unwrap_or(key.default_limit);
+    let agreed = contract.map_or(planned, |contract| contract.limit);
     Limit {
-        limit: reached,
+        limit: agreed.map(|limit| boosts.fold(limit, |limit, boost| limit.saturating_add(boost.amount))),
         enforcement: contract.and_then(|contract| contract.enforcement).unwrap_or(key.enforcement),
         grace_percent: contract.and_then(|contract| contract.grace_percent).unwrap_or(key.grace_percent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        platform::ids::{BoostId, TenantId},
+        quotas::key::Kind,
+        tenancy::{IsolationTier, Sla},
+    };
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    fn key(default_limit: Option<i64>) -> QuotaKey {
+        QuotaKey {
+            key: "users".into(),
+            unit: "users".into(),
+            kind: Kind::Level,
+            period: None,
+            description: String::new(),
+            enforcement: Enforcement::Hard,
+            grace_percent: 10,
+            default_limit,
+            version: 1,
+            created_at: at(0),
+            updated_at: at(0),
+        }
+    }
+
+    fn plan(limit: Option<Option<i64>>) -> Plan {
+        let sla: Sla = serde_json::from_str(
+            r#"{"uptime": "99", "supportHours": "8x5", "supportResponse": {"critical": "1h", "high": "1h", "normal": "1h"}, "credits": []}"#,
+        )
+        .unwrap();
+        let quotas = limit.map(|limit| ("users".to_owned(), limit)).into_iter().collect();
+        Plan {
+            key: "plan".into(),
+            name: "Plan".into(),
+            description: String::new(),
+            isolation_tier: IsolationTier::Standard,
+            features: Default::default(),
+            quotas: crate::tenancy::QuotaDefaults(quotas),
+            sla,
+            prices: serde_json::Value::Null,
+            version: 1,
+            created_at: at(0),
+            updated_at: at(0),
+        }
+    }
+
+    fn contract(limit: Option<i64>, expires: Option<i64>) -> Override {
+        Override {
+            tenant_id: TenantId::from_uuid(uuid::Uuid::from_u128(7)),
+            key: "users".into(),
+            limit,
+            enforcement: None,
+            grace_percent: None,
+            expires_at: expires.map(at),
+            reason: String::new(),
+            set_by: String::new(),
+            version: 1,
+            created_at: at(0),
+            updated_at: at(0),
+        }
+    }
+
+    fn boost(amount: i64, expires: i64) -> Boost {
+        Boost {
+            boost_id: BoostId::from_uuid(uuid::Uuid::from_u128(1)),
+            key: "users".into(),
+            amount,
+            expires_at: at(expires),
+            ended_at: None,
+            approved_by: String::new(),
+            reason: String::new(),
+            created_at: at(0),
+        }
+    }
+
+    #[test]
+    fn a_ceiling_is_the_limit_and_its_grace_and_cannot_overflow() {
+        let ceiling = |limit| Limit { limit, enforcement: Enforcement::Hard, grace_percent: 10 }.ceiling();
+        assert_eq!(
+            [ceiling(None), ceiling(Some(0)), ceiling(Some(19)), ceiling(Some(20))],
+            [None, Some(0), Some(20), Some(22)]
+        );
+        assert_eq!(ceiling(Some(i64::MAX)), Some(i64::MAX));
+        assert_eq!(Limit { limit: Some(5), enforcement: Enforcement::Soft, grace_percent: 0 }.ceiling(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_limit_is_where_its_steps_lead(
+            default in any::<Option<u32>>(), planned in any::<Option<Option<u32>>>(),
+            agreed in any::<Option<(Option<u32>, Option<u8>)>>(), boosts in proptest::collection::vec((1i64..i64::MAX, any::<u8>()), 0..4),
+            now in any::<u8>(),
+        ) {
+            let wide = |limit: Option<u32>| limit.map(i64::from);
+            let (key, plan) = (key(wide(default)), plan(planned.map(wide)));
+            let overrides = agreed.map(|(limit, expires)| contract(wide(limit), expires.map(i64::from)));
+            let boosts = boosts.into_iter().map(|(amount, expires)| boost(amount, expires.into())).collect();
+            let allowances = Allowances { overrides: overrides.into_iter().collect(), boosts };
+            let last = steps(&key, &plan, &allowances, at(now.into())).pop().unwrap();
+            prop_assert_eq!(limit(&key, &plan, &allowances, at(now.into())).limit, last.limit);
+        }
     }
 }

@@ -9,6 +9,7 @@
 mod allowance;
 mod allowing;
 mod batch;
+mod ceiling;
 mod defining;
 mod desk;
 pub mod graphql;

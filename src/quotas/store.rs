@@ -44,7 +44,7 @@ pub(super) async fn find_answers(tx: &Tx, keys: &BTreeSet<Once>) -> Result<BTree
         return Ok(BTreeMap::new());
     }
     let find = "select tenant_id, subject, idempotency_key, request_hash, answer from tenantry.quota_reservations
-        where (tenant_id, subject, idempotency_key) in (select * from unnest($1::uuid[], $2::text[], $3::text[]))";
+        where idempotency_key is not null and (tenant_id, subject, idempotency_key) in (select * from unnest($1::uuid[], $2::text[], $3::text[]))";
     let tenants: Vec<_> = keys.iter().map(|once| once.tenant.uuid()).collect();
     let subjects: Vec<_> = keys.iter().map(|once| once.subject.clone()).collect();
     let names: Vec<_> = keys.iter().map(|once| once.key.clone()).collect();

@@ -37,7 +37,7 @@ pub use self::{
     create::NewTenant,
     hierarchy::{NewParent, Parent, ParentLink},
     list::{Summary, TenantFilter, TenantOrder, cursor},
-    plan::Plan,
+    plan::{Plan, QuotaDefaults},
     profile::Profile,
     sla::{Sla, SlaOverrides},
     snapshot::{Catalogue, Part, Snapshot, Snapshots},

@@ -96,12 +96,12 @@ create table quota_reservations (
   answer          jsonb,
   outcome         jsonb,
   primary key (tenant_id, reservation_id),
-  constraint quota_reservations_key unique (tenant_id, subject, idempotency_key),
   constraint quota_reservations_ended check ((state = 'HELD') = (ended_at is null)),
   constraint quota_reservations_hash check ((idempotency_key is null) = (request_hash is null))
 ) with (fillfactor = 80);
 comment on table quota_reservations is 'erasure=delete';
-create index quota_reservations_held_idx on quota_reservations (tenant_id, expires_at) where state = 'HELD';
+-- Few rows are indexed twice: each reservation is one insert on the way to an answer.
+create unique index quota_reservations_key on quota_reservations (tenant_id, subject, idempotency_key) where idempotency_key is not null;
 create index quota_reservations_due_idx on quota_reservations (expires_at) where state = 'HELD';
 create index quota_reservations_ended_idx on quota_reservations (ended_at) where state <> 'HELD';
 

@@ -30,7 +30,6 @@ pub struct Counter {
 /// What a reservation holds of one counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    #[serde(flatten)]
     pub counter: CounterKey,
     pub amount: i64,
 }
