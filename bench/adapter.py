@@ -146,7 +146,7 @@ class Tenantry(Common):
                        f" SELECT t, 'bench_calls', {limit}, 'bench', 'bench', now(), now() FROM bench_tenants")
         sql.append("SELECT count(pg_notify('tenantry', t::text)) FROM bench_tenants")
         ctx.psql("BEGIN; " + "; ".join(sql) + "; " + say + " COMMIT", self.database("W4hot"))
-        time.sleep(0.5)  # until it has heard
+        time.sleep(0.5 + len(tenants) * 0.004)  # until it has heard, and read again what it knew
 
     def w4_reserved(self, ctx, tenants):
         ids = ",".join(f"'{D.tid(n)}'" for n in tenants)
