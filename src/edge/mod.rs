@@ -54,7 +54,7 @@ pub fn router(app: &App) -> Router {
     let recorder = telemetry::metrics();
     Router::new()
         .route("/graphql", any(graphql_entry).with_state(graphql))
-        .route("/v1/rate/check", get(rate_check::check).with_state(app.clone()))
+        .route("/v1/rate/check", get(rate_check::check).with_state(Arc::new(app.clone())))
         .route("/livez", get(health::livez))
         .route("/readyz", get(move || health::readyz(ready.clone())))
         .route("/metrics", get(move || health::metrics(metrics.clone(), recorder.clone())))
@@ -66,16 +66,16 @@ pub fn router(app: &App) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(app.config.server.body_bytes))
         .layer(cors(&app.config.server.allowed_origins))
-        .layer(middleware::from_fn_with_state(app.clone(), enter))
+        .layer(middleware::from_fn_with_state(Arc::new(app.clone()), enter))
 }
 
 /// Paths for who sends a valid token and is within its rate: the caller is in the request's extensions. What a path asks of its caller, it looks up
 /// itself in the table of permissions.
 fn for_callers(app: &App, router: Router) -> Router {
-    router.route_layer(middleware::from_fn_with_state(app.clone(), authenticated))
+    router.route_layer(middleware::from_fn_with_state(Arc::new(app.clone()), authenticated))
 }
 
-async fn authenticated(State(app): State<App>, mut request: Request, next: Next) -> Response {
+async fn authenticated(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
     let request_id = origin.request_id.clone().unwrap_or_default();
     match request::authenticate(&app, request.headers(), origin).await {
@@ -241,7 +241,7 @@ fn not_allowed(request_id: &str) -> Response {
 }
 
 /// Around every request: its id and address, its span, a task that a leaving client cannot cancel, and an answer even to a panic.
-async fn enter(State(app): State<App>, mut request: Request, next: Next) -> Response {
+async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let request_id = request::request_id(request.headers());
     let peer = request.extensions().get::<listener::Peer>().copied();
     let address = request::address(peer, request.headers(), &app.config.server.trusted_proxies);

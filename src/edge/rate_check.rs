@@ -1,5 +1,7 @@
 //! `GET /v1/rate/check`: may a tenant do so much now? For gateways that limit what they let through; 2xx is yes, 429 no.
 
+use std::sync::Arc;
+
 use axum::{
     Extension,
     extract::{RawQuery, State},
@@ -25,7 +27,7 @@ struct Query {
 }
 
 pub(super) async fn check(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     origin: Option<Extension<Origin>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
