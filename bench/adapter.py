@@ -132,8 +132,18 @@ class Tenantry(Common):
         lines = [{"key": "bench_calls", "amount": 1}]
         return raw_request("POST", self.gql_path, gql(self.W4, {"lines": lines}), ctx.token(self.scope_quota, n))
 
+    def w4_settled(self, ctx):
+        """What the server leased and did not promise has come back: 2 s after the last request, and as often as its schedule runs."""
+        open_leases = "SELECT count(*) FROM tenantry.quota_reservations WHERE state = 'HELD' AND lease_until IS NOT NULL AND NOT lease_closed"
+        for _ in range(100):
+            if ctx.psql(open_leases, self.database("W4hot")).strip() == "0":
+                return
+            time.sleep(0.1)
+        raise RuntimeError("leases stay open")
+
     def w4_reset(self, ctx, tenants, limit):
         """Nothing used, nothing held; the limit by an override (None: without one). The server is told, as by a commit."""
+        self.w4_settled(ctx)
         ids = ",".join(f"'{D.tid(n)}'::uuid" for n in tenants)
         these = "SELECT t FROM bench_tenants"
         say = "SELECT pg_notify('tenantry', '00000000-0000-0000-0000-000000000000');"
@@ -149,6 +159,7 @@ class Tenantry(Common):
         time.sleep(0.5 + len(tenants) * 0.004)  # until it has heard, and read again what it knew
 
     def w4_reserved(self, ctx, tenants):
+        self.w4_settled(ctx)
         ids = ",".join(f"'{D.tid(n)}'" for n in tenants)
         a, b = ctx.psql("SELECT sum(u.reserved), max(u.used + u.reserved - o.quota_limit) FROM tenantry.quota_usage u"
                         f" JOIN tenantry.quota_overrides o USING (tenant_id, quota_key) WHERE tenant_id IN ({ids})", self.database("W4hot")).split("|")

@@ -54,7 +54,7 @@ impl App {
         let db = Db::connect(&place.url, &config.database)?;
         let signals = Signals::default();
         let pool = &config.database;
-        let budgets = Budgets::new(pool.max_connections, config.rates.database_share, pool.acquire_timeout);
+        let budgets = Budgets::of_database(pool.max_connections, config.rates.database_share, pool.acquire_timeout);
         let isolation = Isolation::new(db.clone(), clock.clone(), budgets);
         let keyring = Arc::new(KeyRing::new(config.issuer()));
         let verifier =
@@ -62,10 +62,10 @@ impl App {
         let external = Arc::new(ExternalKeys::new(&config.auth.external_issuers, keyring.clone(), clock.clone())?);
         let master = MasterKey::open(&config.master_key_file())?;
         let tenancy = Tenancy::new(isolation.clone(), signals.clone(), config.tenancy.clone());
-        let oauth = OAuth::new(isolation.clone(), tenancy.clone(), keyring.clone(), master, &config);
+        let oauth = OAuth::new(isolation.clone(), tenancy.clone(), keyring.clone(), master.clone(), &config);
         let audit = Audit::new(isolation.clone(), signals.clone(), keyring.clone(), config.journal.clone());
         let health = Health::new(isolation.clone(), tenancy.clone());
-        let quotas = Quotas::new(isolation.clone(), tenancy.clone(), config.quotas.clone());
+        let quotas = Quotas::new(isolation.clone(), tenancy.clone(), &master, config.quotas.clone());
         let flags = Flags::new(isolation.clone(), tenancy.clone());
         let rates = Rates::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.rates.clone());
         Ok(Self {

@@ -210,6 +210,8 @@ pub struct Quotas {
     #[serde(deserialize_with = "duration")]
     pub longest_reservation: Duration,
     #[serde(deserialize_with = "duration")]
+    pub lease: Duration,
+    #[serde(deserialize_with = "duration")]
     pub keep_ended: Duration,
 }
 
@@ -221,6 +223,9 @@ pub struct Rates {
     #[serde(deserialize_with = "duration")]
     pub exchange: Duration,
     pub database_share: f64,
+    pub operations_at_once: usize,
+    #[serde(deserialize_with = "duration")]
+    pub operation_patience: Duration,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -422,7 +427,8 @@ impl Rates {
             "must be between 10ms and 60s, or 0s for a single server",
         )?;
         let share = self.database_share;
-        rule(share > 0.0 && share <= 1.0, "rates.database_share", &share, "must be above 0 and at most 1")
+        rule(share > 0.0 && share <= 1.0, "rates.database_share", &share, "must be above 0 and at most 1")?;
+        rule(self.operations_at_once > 0, "rates.operations_at_once", &self.operations_at_once, "must be at least 1")
     }
 }
 

@@ -89,7 +89,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 9] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -114,6 +114,11 @@ const TASKS: [Task; 8] = [
         name: "reservations",
         every: TimeDelta::zero(),
         run: |app| async { app.quotas.expire_due().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "leases",
+        every: TimeDelta::zero(),
+        run: |app| async { app.quotas.close_due_leases().await.map(|()| Left::Nothing) }.boxed(),
     },
     Task {
         name: "boosts",

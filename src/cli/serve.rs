@@ -45,6 +45,9 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
     app.sockets.close();
     let _ = tokio::time::timeout(Duration::from_secs(2), app.sockets.wait()).await;
     drop(tasks);
+    if let Err(error) = app.quotas.close_leases().await {
+        tracing::warn!(%error, "what is leased of quotas comes back when its reservations expire");
+    }
     app.db.close().await;
     tokio::task::spawn_blocking(move || drop(place)).await.map_err(Error::internal)?;
     tracing::info!("stopped");

@@ -16,6 +16,7 @@ use crate::{
     app::App,
     config,
     error::{Error, Result},
+    isolation::Budgets,
     platform::page::LargestPage,
 };
 
@@ -27,6 +28,8 @@ pub struct Engine {
     /// By field of the catalogue: what it asks of a caller.
     permissions: Vec<Rule>,
     limits: config::GraphQl,
+    /// What each tenant may have in progress.
+    work: Budgets,
 }
 
 #[derive(Clone, Copy)]
@@ -57,7 +60,10 @@ impl Engine {
         let limits = app.config.graphql.clone();
         let admission = Admission::new(&schema.sdl(), super::admission_limits(&limits));
         let permissions = rules(admission.catalogue());
-        Self { app, schema, admission, permissions, limits }
+        let rates = &app.config.rates;
+        let exhausted = "the tenant's own operations take its whole share of the server; try again when they are done";
+        let work = Budgets::new(rates.operations_at_once, rates.operation_patience, exhausted);
+        Self { app, schema, admission, permissions, limits, work }
     }
 
     pub fn app(&self) -> &App {
@@ -103,8 +109,14 @@ impl Engine {
     ) -> Response {
         let began = Instant::now();
         let kind = kind_name(admitted.operation().kind);
-        let (engine, prepared) = (self.clone(), Self::prepare(caller, request, &admitted));
-        let task = tokio::spawn(async move { engine.schema.execute(prepared).await }.in_current_span());
+        let (engine, prepared) = (self.clone(), Self::prepare(caller.clone(), request, &admitted));
+        let work = async move {
+            match engine.work.take(&caller).await {
+                Ok(_slot) => engine.schema.execute(prepared).await,
+                Err(error) => failed(error),
+            }
+        };
+        let task = tokio::spawn(work.in_current_span());
         let mut response = match tokio::time::timeout(self.app.config.server.request_timeout, task).await {
             Ok(Ok(response)) => response,
             Ok(Err(panic)) => failed(Error::internal(panic)),

@@ -1,7 +1,7 @@
-//! Each tenant's share of the database: services of one tenant have so many connections at once and no more, and the rest of
-//! what they ask waits in a queue of their own, not in everybody's.
+//! Each tenant's share of what all need, of connections to the database and of operations in progress: services of one tenant have so
+//! many at once and no more, and the rest of what they ask waits in a queue of their own, not in everybody's.
 //!
-//! It cannot lock itself out: a wait is bounded, and one whose own request holds a connection already (so that the wait could
+//! It cannot lock itself out: a wait is bounded, and one whose own request holds a slot already (so that the wait could
 //! be for itself) is let through at its end; all others are refused then.
 
 use std::{
@@ -18,15 +18,17 @@ use crate::{
     platform::ids::TenantId,
 };
 
-/// The budgets of this replica. Clones share them.
+/// The budgets of this replica for one kind of slots. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Budgets(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Connections of one tenant at once.
+    /// Slots of one tenant at once.
     most: usize,
     patience: Duration,
+    /// What a request is told that has waited too long.
+    exhausted: &'static str,
     /// Of tenants that use some, or wait.
     tenants: Mutex<HashMap<TenantId, Arc<Budget>>>,
 }
@@ -34,13 +36,13 @@ struct Inner {
 #[derive(Debug)]
 struct Budget {
     free: Arc<Semaphore>,
-    /// Whose requests hold connections, once for each.
+    /// Whose requests hold slots, once for each.
     holders: Mutex<Vec<Arc<Caller>>>,
 }
 
-/// Room for one connection, free again when dropped.
+/// Room for one, free again when dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub struct Slot {
     caller: Arc<Caller>,
     /// None where it was let through.
     _permit: Option<OwnedSemaphorePermit>,
@@ -57,24 +59,29 @@ struct Place {
 
 impl Budgets {
     /// `share` of `connections` for each tenant, at least one; nobody waits longer than `patience`.
-    pub fn new(connections: u32, share: f64, patience: Duration) -> Self {
+    pub fn of_database(connections: u32, share: f64, patience: Duration) -> Self {
         let most = (f64::from(connections) * share).floor().max(1.0) as usize;
-        Self(Arc::new(Inner { most, patience, tenants: Mutex::default() }))
+        Self::new(
+            most,
+            patience,
+            "the tenant's own requests take its whole share of the database; try again when they are done",
+        )
+    }
+
+    /// `most` for each tenant; nobody waits longer than `patience`, after which `exhausted` is what he is told.
+    pub fn new(most: usize, patience: Duration, exhausted: &'static str) -> Self {
+        Self(Arc::new(Inner { most, patience, exhausted, tenants: Mutex::default() }))
     }
 
     /// Waits for room where a service of a tenant asks; operators and Tenantry itself need none.
-    pub(super) async fn take(&self, caller: &Arc<Caller>) -> Result<Option<Slot>> {
+    pub async fn take(&self, caller: &Arc<Caller>) -> Result<Option<Slot>> {
         let Some(tenant) = caller.tenant() else { return Ok(None) };
         let place = self.place(tenant);
         let waited = tokio::time::timeout(self.0.patience, place.budget.free.clone().acquire_owned()).await;
         let permit = match waited {
             Ok(permit) => Some(permit.map_err(Error::internal)?),
             Err(_) if place.budget.holds(caller) => None,
-            Err(_) => {
-                let rule =
-                    "the tenant's own requests take its whole share of the database; try again when they are done";
-                return Err(Error::new(Kind::RateLimited, rule));
-            }
+            Err(_) => return Err(Error::new(Kind::RateLimited, self.0.exhausted)),
         };
         lock(&place.budget.holders).push(caller.clone());
         Ok(Some(Slot { caller: caller.clone(), _permit: permit, place }))
@@ -134,7 +141,7 @@ mod tests {
     }
 
     fn budgets(patience: Duration) -> Budgets {
-        Budgets::new(5, 0.5, patience)
+        Budgets::of_database(5, 0.5, patience)
     }
 
     #[tokio::test]
@@ -176,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_cannot_wait_for_itself_for_ever() {
-        let (budgets, tenant) = (Budgets::new(2, 0.5, Duration::from_millis(5)), TenantId::generate());
+        let (budgets, tenant) = (Budgets::of_database(2, 0.5, Duration::from_millis(5)), TenantId::generate());
         let caller = service(tenant);
         let outer = budgets.take(&caller).await.unwrap();
         let inner = budgets.take(&caller).await.unwrap();

@@ -11,7 +11,7 @@ mod session;
 mod verifier;
 
 pub use self::{
-    budget::Budgets,
+    budget::{Budgets, Slot},
     once::{Conditions, IdempotencyKey},
     scope::{Access, OperatorScope, Standing, TenantScope, may_act},
     session::{Isolation, OperatorTx, ReadTx, TenantTx},

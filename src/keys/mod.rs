@@ -5,7 +5,10 @@
 
 use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
@@ -18,7 +21,10 @@ const VERSION: u8 = 1;
 
 /// The platform's key. Clones share it.
 #[derive(Clone)]
-pub struct MasterKey(Arc<LessSafeKey>);
+pub struct MasterKey {
+    seals: Arc<LessSafeKey>,
+    derives: hmac::Key,
+}
 
 impl std::fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -48,17 +54,24 @@ impl MasterKey {
         let bytes = Zeroizing::new(STANDARD.decode(text.trim()).unwrap_or_default());
         let key = UnboundKey::new(&AES_256_GCM, &bytes)
             .map_err(|_| Error::invalid("keys.master_key_file", format!("{name} must hold 32 bytes in base64")))?;
-        Ok(Self(Arc::new(LessSafeKey::new(key))))
+        Ok(Self { seals: Arc::new(LessSafeKey::new(key)), derives: hmac::Key::new(hmac::HMAC_SHA256, &bytes) })
     }
 
     /// Seals `secret`, bound to `purpose`.
     pub fn seal(&self, purpose: &str, secret: &[u8]) -> Vec<u8> {
         let nonce = random::bytes::<NONCE_LEN>();
         let mut sealed = secret.to_vec();
-        self.0
+        self.seals
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(purpose.as_bytes()), &mut sealed)
             .expect("secrets are far below the cipher's limit");
         [&[VERSION], nonce.as_slice(), &sealed].concat()
+    }
+
+    /// A key of its own for `purpose`, the same on every replica: to authenticate what clients carry about. One step of HKDF's
+    /// expansion (RFC 5869, section 2.3), which a key of full entropy needs no more of.
+    pub fn derive(&self, purpose: &str) -> hmac::Key {
+        let derived = hmac::sign(&self.derives, &[b"derive:", purpose.as_bytes(), &[1]].concat());
+        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
     }
 
     /// Opens what was sealed for `purpose`.
@@ -69,7 +82,7 @@ impl MasterKey {
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| failed())?;
         let mut buffer = Zeroizing::new(ciphertext.to_vec());
         let length =
-            self.0.open_in_place(nonce, Aad::from(purpose.as_bytes()), &mut buffer).map_err(|_| failed())?.len();
+            self.seals.open_in_place(nonce, Aad::from(purpose.as_bytes()), &mut buffer).map_err(|_| failed())?.len();
         buffer.truncate(length);
         Ok(buffer)
     }

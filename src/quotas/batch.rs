@@ -3,26 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    allowance::Allowances,
     desk::Desk,
-    key::{QuotaKey, QuotaKeys},
-    ledger::{CounterKey, Hold, Ledger, Reservation, State, Terms},
-    limit::{Limit, limit},
-    store::{self, Id, Journals, Keep, Once},
-    usage::{LedTo, led_to},
-    window::Window,
+    freeing::{self, ComingBack},
+    known::Known,
+    leases::Closing,
+    leasing,
+    ledger::{CounterKey, Hold, Lease, Ledger, Reservation, State},
+    store::{self, Id, Keep, Once},
+    ticket::Ticket,
 };
 use crate::{
-    error::{Context as _, Error, Result},
+    error::{Context as _, Error, Kind, Result},
     isolation::{IdempotencyKey, OperatorScope, OperatorTx},
     journal::Entry,
     platform::ids::{ReservationId, TenantId},
-    tenancy::{Catalogue, Parent, Snapshot},
 };
 
 /// What a tenant asks for.
@@ -35,10 +33,40 @@ pub(super) struct Job {
 
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
-    Reserve { lines: Vec<(String, i64)>, lasts: TimeDelta, once: Option<IdempotencyKey> },
-    Commit { id: ReservationId, actual: BTreeMap<String, i64> },
-    Release { id: ReservationId },
-    SetUsed { key: String, used: i64 },
+    Reserve {
+        lines: Vec<(String, i64)>,
+        lasts: TimeDelta,
+        once: Option<IdempotencyKey>,
+        /// How much of its one line a lease would be asked for; none where none is wanted.
+        lease: Option<i64>,
+    },
+    Commit {
+        of: Named,
+        actual: BTreeMap<String, i64>,
+    },
+    Release {
+        of: Named,
+    },
+    SetUsed {
+        key: String,
+        used: i64,
+    },
+}
+
+/// What a client calls a reservation.
+#[derive(Clone, Debug)]
+pub(super) enum Named {
+    Id(ReservationId),
+    Ticket(Ticket),
+}
+
+impl Named {
+    fn id(&self) -> ReservationId {
+        match self {
+            Self::Id(id) => *id,
+            Self::Ticket(ticket) => ticket.id(),
+        }
+    }
 }
 
 /// A decision, and how the counters stood right after it.
@@ -61,64 +89,139 @@ pub struct Standing {
     pub resets_at: Option<DateTime<Utc>>,
 }
 
-const EXPIRED_AT_ONCE: u64 = 500;
 const ATTEMPTS: usize = 5;
 
+/// What becomes of a job. None: it would be refused, but another replica may still hold what it has promised to nobody; ask
+/// again in a moment.
+pub(super) type Decision = Option<Result<Answer>>;
+
 /// Decides all jobs in one transaction. The outer error is the transaction's: then nothing was done.
-pub(super) async fn decide(desk: &Desk, jobs: &[Job]) -> Result<Vec<Result<Answer>>> {
+pub(super) async fn decide(desk: &Desk, jobs: &[Job]) -> Result<Vec<Decision>> {
     let mut refusals = Refusals::MayBeOutdated;
     for _ in 0..ATTEMPTS {
-        if let Some(answers) = attempt(desk, jobs, refusals).await? {
-            return Ok(answers);
+        match attempt(desk, jobs, refusals).await? {
+            Attempt::Done(decisions) => return Ok(decisions),
+            Attempt::Moved => {}
+            Attempt::MayFit(tenants) => {
+                freeing::free(desk, &tenants).await?;
+                refusals = Refusals::Stand;
+            }
         }
-        // Something that was refused may fit when expired reservations have given back what they held.
-        expire(desk, Some(&jobs.iter().map(|job| job.tenant).collect())).await?;
-        refusals = Refusals::Stand;
     }
     Err(Error::unavailable("tenants move faster than their quotas can be decided"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusals {
-    /// Expired reservations may still hold what is asked for.
+    /// Expired reservations, or leases of this replica, may still hold what is asked for.
     MayBeOutdated,
     Stand,
 }
 
-async fn attempt(desk: &Desk, jobs: &[Job], refusals: Refusals) -> Result<Option<Vec<Result<Answer>>>> {
+#[derive(Debug)]
+enum Attempt {
+    Done(Vec<Decision>),
+    /// A tenant has moved to another parent or time zone: other counters must be held.
+    Moved,
+    /// Something of these tenants that was refused may fit when what is over has been given back.
+    MayFit(BTreeSet<TenantId>),
+}
+
+async fn attempt(desk: &Desk, jobs: &[Job], refusals: Refusals) -> Result<Attempt> {
     let now = desk.isolation.clock().now();
     let mut known = Known::read(desk, jobs.iter().map(|job| job.tenant)).await?;
     let mut wanted: Vec<Result<Vec<Hold>>> = jobs.iter().map(|job| holds_of(job, &known, now)).collect();
     let tx = desk.isolation.begin_operator(&OperatorScope::system("quotas")).await?;
     let kept = store::find_answers(&tx, &jobs.iter().filter_map(once).map(|(once, _)| once).collect()).await?;
-    let mut ledger =
-        Ledger { reservations: store::lock_reservations(&tx, &ended_by(jobs)).await?, ..Ledger::default() };
-    let held = ledger.reservations.values().flat_map(|found| found.holds.iter().map(|hold| hold.counter.clone()));
-    let asked = wanted.iter().flatten().flatten().map(|hold| hold.counter.clone());
-    let counters: BTreeSet<CounterKey> = held.chain(asked).collect();
+    let coming_back = ComingBack::of(&desk.leases, jobs.iter().map(|job| job.tenant).collect());
+    let mut ledger = lock(&tx, jobs, &coming_back.closing).await?;
+    let counters = counters_of(&ledger, wanted.iter().flatten().flatten());
     if !counters.is_empty() {
         let (locked, journals) = store::lock_counters(&tx, &counters).await?;
         ledger.counters = locked;
         if known.renew(desk, &journals).await? {
             known = Known::read(desk, jobs.iter().map(|job| job.tenant)).await?;
             wanted = jobs.iter().map(|job| holds_of(job, &known, now)).collect();
-            // A tenant has moved to another parent or time zone: other counters must be held.
             if wanted.iter().flatten().flatten().any(|hold| !counters.contains(&hold.counter)) {
                 tx.rollback().await?;
-                return Ok(None);
+                return Ok(Attempt::Moved);
             }
         }
     }
     ledger.terms = known.terms(&counters, now);
-    let mut keep = BTreeMap::new();
+    for closing in &coming_back.closing {
+        ledger.close((closing.tenant, closing.lease), closing.idle);
+    }
+    let (answers, keep) = answer(&mut ledger, jobs, wanted, &kept, &known, now)?;
+    let refused = refused(jobs, &answers, &known)?;
+    if refusals == Refusals::MayBeOutdated && freeing::may_fit(desk, &tx, &refused, now).await? {
+        tx.rollback().await?;
+        return Ok(Attempt::MayFit(refused.into_iter().map(|(tenant, _)| tenant).collect()));
+    }
+    let elsewhere = freeing::leased_elsewhere(&tx, &refused, now).await?;
+    let leased = leasing::take(desk, &mut ledger, jobs, &answers, &known, now);
+    finish(tx, &ledger, &keep, now).await?;
+    coming_back.done();
+    for held in leased {
+        desk.leases.hold(held);
+    }
+    let is_early = |job: &Job, answer: &Result<Answer>| {
+        is_refusal(answer)
+            && !elsewhere.is_empty()
+            && holds_of(job, &known, now).is_ok_and(|wanted| ledger.would_fit(&wanted, &elsewhere))
+    };
+    let decision = |(answer, job): (Result<Answer>, &Job)| (!is_early(job, &answer)).then_some(answer);
+    Ok(Attempt::Done(answers.into_iter().zip(jobs).map(decision).collect()))
+}
+
+/// The reservations that jobs name and leases that are closed, held until the transaction ends. Of a ticket it is the lease that
+/// is held: then its row, which nobody else can make now, is read.
+async fn lock(tx: &OperatorTx, jobs: &[Job], closing: &[Closing]) -> Result<Ledger> {
+    let (mut held, mut tickets) = (BTreeSet::new(), BTreeSet::new());
+    for job in jobs {
+        if let Ask::Commit { of, .. } | Ask::Release { of } = &job.ask {
+            match of {
+                Named::Id(id) => _ = held.insert((job.tenant, *id)),
+                Named::Ticket(ticket) => {
+                    held.insert((job.tenant, ticket.lease));
+                    tickets.insert((job.tenant, ticket.id()));
+                }
+            }
+        }
+    }
+    held.extend(closing.iter().map(|closing| (closing.tenant, closing.lease)));
+    let mut reservations = store::lock_reservations(tx, &held).await?;
+    if !tickets.is_empty() {
+        reservations.extend(store::find_reservations(tx, &tickets).await?);
+    }
+    Ok(Ledger { reservations, ..Ledger::default() })
+}
+
+pub(super) fn counters_of<'a>(ledger: &'a Ledger, asked: impl Iterator<Item = &'a Hold>) -> BTreeSet<CounterKey> {
+    let held = ledger.reservations.values().flat_map(|found| found.holds.iter());
+    held.chain(asked).map(|hold| hold.counter.clone()).collect()
+}
+
+pub(super) type Kept = BTreeMap<Id, Keep>;
+
+/// Decides one job after the other; also what is kept for idempotency keys.
+fn answer(
+    ledger: &mut Ledger,
+    jobs: &[Job],
+    wanted: Vec<Result<Vec<Hold>>>,
+    kept: &BTreeMap<Once, store::Kept>,
+    known: &Known,
+    now: DateTime<Utc>,
+) -> Result<(Vec<Result<Answer>>, Kept)> {
+    let mut keep = Kept::new();
     let mut answers = Vec::with_capacity(jobs.len());
     for (job, wanted) in jobs.iter().zip(wanted) {
-        if let Some(repeated) = repeated(job, &kept, &keep) {
+        if let Some(repeated) = repeated(job, kept, &keep) {
             answers.push(repeated);
             continue;
         }
-        let answer = wanted.and_then(|wanted| apply(&mut ledger, job, wanted, now));
-        let answer = answer.map(|answer| known.with_standings(answer, job.tenant, &ledger, now));
+        let answer = wanted.and_then(|wanted| apply(ledger, job, wanted, now));
+        let answer = answer.map(|answer| known.with_standings(answer, job.tenant, ledger, now));
         if let (Ok(answer), Some((once, key))) = (&answer, once(job)) {
             let reservation = answer.reservation.as_ref().context("keep what was reserved")?;
             let answer = serde_json::to_value(answer).context("keep an answer")?;
@@ -126,51 +229,27 @@ async fn attempt(desk: &Desk, jobs: &[Job], refusals: Refusals) -> Result<Option
         }
         answers.push(answer);
     }
-    if refusals == Refusals::MayBeOutdated && !due_of_refused(&tx, jobs, &answers, now).await?.is_empty() {
-        tx.rollback().await?;
-        return Ok(None);
-    }
-    finish(tx, &ledger, &keep, now).await?;
-    Ok(Some(answers))
+    Ok((answers, keep))
 }
 
-/// Reservations of refused tenants whose time is over.
-async fn due_of_refused(
-    tx: &OperatorTx,
-    jobs: &[Job],
-    answers: &[Result<Answer>],
-    now: DateTime<Utc>,
-) -> Result<BTreeMap<Id, Reservation>> {
-    let exceeded =
-        |answer: &Result<Answer>| answer.as_ref().is_err_and(|error| error.kind() == crate::error::Kind::QuotaExceeded);
-    let refused: BTreeSet<_> =
-        jobs.iter().zip(answers).filter(|(_, answer)| exceeded(answer)).map(|(job, _)| job.tenant).collect();
-    if refused.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    store::lock_due(tx, Some(&refused), now, 1).await
+fn is_refusal(answer: &Result<Answer>) -> bool {
+    answer.as_ref().is_err_and(|error| error.kind() == Kind::QuotaExceeded)
 }
 
-/// Ends reservations whose time is over, of these tenants or of all; answers how many.
-pub(super) async fn expire(desk: &Desk, tenants: Option<&BTreeSet<TenantId>>) -> Result<usize> {
-    let now = desk.isolation.clock().now();
-    let tx = desk.isolation.begin_operator(&OperatorScope::system("quotas")).await?;
-    let reservations = store::lock_due(&tx, tenants, now, EXPIRED_AT_ONCE).await?;
-    let counters: BTreeSet<_> =
-        reservations.values().flat_map(|found| found.holds.iter().map(|hold| hold.counter.clone())).collect();
-    let ids: Vec<_> = reservations.keys().copied().collect();
-    let mut ledger = Ledger { reservations, ..Ledger::default() };
-    if !counters.is_empty() {
-        ledger.counters = store::lock_counters(&tx, &counters).await?.0;
+/// What does not fit: of whom which quota. Also of those above, whose limits may be in the way.
+fn refused(jobs: &[Job], answers: &[Result<Answer>], known: &Known) -> Result<BTreeSet<(TenantId, String)>> {
+    let mut refused = BTreeSet::new();
+    for (job, _) in jobs.iter().zip(answers).filter(|(_, answer)| is_refusal(answer)) {
+        let Ask::Reserve { lines, .. } = &job.ask else { continue };
+        for tenant in std::iter::once(job.tenant).chain(known.rolls_up_to(job.tenant)?) {
+            refused.extend(lines.iter().map(|(key, _)| (tenant, key.clone())));
+        }
     }
-    for id in &ids {
-        ledger.expire(*id, now);
-    }
-    finish(tx, &ledger, &BTreeMap::new(), now).await?;
-    Ok(ids.len())
+    Ok(refused)
 }
 
-async fn finish(tx: OperatorTx, ledger: &Ledger, keep: &BTreeMap<Id, Keep>, now: DateTime<Utc>) -> Result<()> {
+/// Writes what the ledger has changed and, of each tenant, that a soft limit was passed; and commits.
+pub(super) async fn finish(tx: OperatorTx, ledger: &Ledger, keep: &Kept, now: DateTime<Utc>) -> Result<()> {
     store::write(&tx, ledger, keep, now).await?;
     let mut entries: BTreeMap<TenantId, Vec<Entry>> = BTreeMap::new();
     for counter in &ledger.passed {
@@ -199,17 +278,21 @@ fn apply(ledger: &mut Ledger, job: &Job, holds: Vec<Hold>, now: DateTime<Utc>) -
                 created_at: now,
                 expires_at: now + *lasts,
                 committed: None,
+                lease: Lease::None,
+                ticket: None,
             };
             ledger.reserve(reservation.clone())?;
             return Ok(Answer { reservation: Some(reservation), standings: standings(&counters) });
         }
-        Ask::Commit { id, actual } => {
-            ledger.commit((job.tenant, *id), actual, now)?;
-            ledger.reservations.get(&(job.tenant, *id)).cloned()
+        Ask::Commit { of, actual } => {
+            let id = named(ledger, job.tenant, of, now)?;
+            ledger.commit(id, actual, now)?;
+            ledger.reservations.get(&id).cloned()
         }
-        Ask::Release { id } => {
-            ledger.release((job.tenant, *id), now)?;
-            ledger.reservations.get(&(job.tenant, *id)).cloned()
+        Ask::Release { of } => {
+            let id = named(ledger, job.tenant, of, now)?;
+            ledger.release(id, now)?;
+            ledger.reservations.get(&id).cloned()
         }
         Ask::SetUsed { used, .. } => {
             ledger.set_used(&counters, *used);
@@ -218,6 +301,14 @@ fn apply(ledger: &mut Ledger, job: &Job, holds: Vec<Hold>, now: DateTime<Utc>) -
     };
     let held: Vec<_> = reservation.iter().flat_map(|found| found.lines().map(|line| line.counter.clone())).collect();
     Ok(Answer { reservation, standings: standings(&held) })
+}
+
+/// The reservation that a client names; a ticket's is made, where it has none yet.
+fn named(ledger: &mut Ledger, tenant: TenantId, of: &Named, now: DateTime<Utc>) -> Result<Id> {
+    if let Named::Ticket(ticket) = of {
+        ledger.present(tenant, ticket, now)?;
+    }
+    Ok((tenant, of.id()))
 }
 
 /// Filled in by [`Known::with_standings`], from the counters as they are then.
@@ -244,14 +335,6 @@ fn once(job: &Job) -> Option<(Once, &IdempotencyKey)> {
     Some((Once { tenant: job.tenant, subject: job.subject.clone(), key: key.key.clone() }, key))
 }
 
-fn ended_by(jobs: &[Job]) -> BTreeSet<Id> {
-    let ended = |job: &Job| match job.ask {
-        Ask::Commit { id, .. } | Ask::Release { id } => Some((job.tenant, id)),
-        _ => None,
-    };
-    jobs.iter().filter_map(ended).collect()
-}
-
 /// What a job takes from which counters: its own lines first, then the same of each tenant that it rolls up to.
 fn holds_of(job: &Job, known: &Known, now: DateTime<Utc>) -> Result<Vec<Hold>> {
     let single;
@@ -275,132 +358,4 @@ fn holds_of(job: &Job, known: &Known, now: DateTime<Utc>) -> Result<Vec<Hold>> {
         }
     }
     Ok(holds)
-}
-
-/// The parent, if what the tenant uses counts for it, too.
-fn above(snapshot: &Snapshot) -> Result<Option<TenantId>> {
-    Ok(snapshot.part::<Parent>()?.0.as_ref().filter(|link| link.rolls_up).map(|link| link.parent_id))
-}
-
-/// What memory knows of the tenants of a batch.
-pub(super) struct Known {
-    catalogue: std::sync::Arc<Catalogue>,
-    tenants: BTreeMap<TenantId, std::sync::Arc<Snapshot>>,
-}
-
-impl Known {
-    /// The tenants, and those above them to which what they use rolls up.
-    pub(super) async fn read(desk: &Desk, tenants: impl Iterator<Item = TenantId>) -> Result<Self> {
-        let snapshots = desk.tenancy.snapshots();
-        let mut known = Self { catalogue: snapshots.catalogue().await?, tenants: BTreeMap::new() };
-        for tenant in tenants {
-            let mut next = Some(tenant);
-            while let Some(tenant) = next.filter(|tenant| !known.tenants.contains_key(tenant)) {
-                let Some(snapshot) = snapshots.get(tenant).await? else { break };
-                next = above(&snapshot)?;
-                known.tenants.insert(tenant, snapshot);
-            }
-        }
-        Ok(known)
-    }
-
-    /// Reads again what has changed since memory heard of it: the rows are locked now, so a limit that somebody has lowered
-    /// is the limit that counts. Answers whether there was something.
-    async fn renew(&mut self, desk: &Desk, journals: &Journals) -> Result<bool> {
-        let (snapshots, mut renewed) = (desk.tenancy.snapshots(), false);
-        if self.catalogue.version < journals.platform {
-            self.catalogue = snapshots.reread_catalogue().await?;
-            renewed = true;
-        }
-        for (tenant, version) in &journals.tenants {
-            if self.tenants.get(tenant).is_some_and(|known| known.version < *version)
-                && let Some(snapshot) = snapshots.reread(*tenant).await?
-            {
-                self.tenants.insert(*tenant, snapshot);
-                renewed = true;
-            }
-        }
-        Ok(renewed)
-    }
-
-    /// The tenants above, the nearest first, as far as everything rolls up.
-    fn rolls_up_to(&self, tenant: TenantId) -> Result<Vec<TenantId>> {
-        let (mut found, mut next) = (Vec::new(), above(self.snapshot(tenant)?)?);
-        while let Some(parent) = next.filter(|next| !found.contains(next) && *next != tenant) {
-            // One that is gone has no quotas.
-            let Some(known) = self.tenants.get(&parent) else { break };
-            found.push(parent);
-            next = above(known)?;
-        }
-        Ok(found)
-    }
-
-    fn snapshot(&self, tenant: TenantId) -> Result<&Snapshot> {
-        self.tenants.get(&tenant).map(|snapshot| &**snapshot).ok_or_else(Error::not_found)
-    }
-
-    pub(super) fn keys(&self) -> Result<&QuotaKeys> {
-        self.catalogue.part()
-    }
-
-    fn key(&self, key: &str, field: &str) -> Result<&QuotaKey> {
-        let found = self.keys()?.find(key);
-        found.ok_or_else(|| Error::invalid(field, "names no quota of the catalogue"))
-    }
-
-    pub(super) fn window(&self, tenant: TenantId, key: &QuotaKey, now: DateTime<Utc>) -> Result<Window> {
-        let Some(period) = key.period else { return Ok(Window::forever()) };
-        let zone = self.snapshot(tenant)?.tenant.profile.time_zone.as_deref();
-        let zone: Tz = zone.and_then(|name| name.parse().ok()).unwrap_or(Tz::UTC);
-        Ok(Window::at(period, now, zone))
-    }
-
-    pub(super) fn counter(&self, tenant: TenantId, key: &str, field: &str, now: DateTime<Utc>) -> Result<CounterKey> {
-        let key = self.key(key, field)?;
-        if !key.is_counted() {
-            return Err(Error::invalid(field, "names a quota that is not counted: ask `checkRate`"));
-        }
-        Ok(CounterKey { tenant, key: key.key.clone(), window: self.window(tenant, key, now)?.name })
-    }
-
-    pub(super) fn limit(&self, tenant: TenantId, key: &QuotaKey, now: DateTime<Utc>) -> Result<Limit> {
-        let snapshot = self.snapshot(tenant)?;
-        let plan = self.catalogue.plan(&snapshot.tenant.plan).context("find the tenant's plan")?;
-        Ok(limit(key, plan, snapshot.part::<Allowances>()?, now))
-    }
-
-    pub(super) fn led_to(&self, tenant: TenantId, key: &QuotaKey, now: DateTime<Utc>) -> Result<LedTo> {
-        let snapshot = self.snapshot(tenant)?;
-        let plan = self.catalogue.plan(&snapshot.tenant.plan).context("find the tenant's plan")?;
-        Ok(led_to(key, plan, snapshot.part::<Allowances>()?, now))
-    }
-
-    /// The versions of tenant and platform that answers are decided on.
-    pub(super) fn version(&self, tenant: TenantId) -> Result<String> {
-        Ok(format!("{}.{}", self.snapshot(tenant)?.version, self.catalogue.version))
-    }
-
-    /// Counters of which nothing is known have no terms: nothing is let in there.
-    fn terms(&self, counters: &BTreeSet<CounterKey>, now: DateTime<Utc>) -> BTreeMap<CounterKey, Terms> {
-        let terms = |counter: &CounterKey| -> Result<Terms> {
-            let key = self.key(&counter.key, "key")?;
-            let resets_at = self.window(counter.tenant, key, now)?.resets_at;
-            Ok(Terms { limit: self.limit(counter.tenant, key, now)?, resets_at })
-        };
-        counters.iter().filter_map(|counter| Some((counter.clone(), terms(counter).ok()?))).collect()
-    }
-
-    fn with_standings(&self, mut answer: Answer, tenant: TenantId, ledger: &Ledger, now: DateTime<Utc>) -> Answer {
-        for standing in &mut answer.standings {
-            let Ok(key) = self.key(&standing.key, "key") else { continue };
-            let Ok(window) = self.window(tenant, key, now) else { continue };
-            let counter = CounterKey { tenant, key: standing.key.clone(), window: window.name };
-            if let Some(found) = ledger.counters.get(&counter) {
-                (standing.used, standing.reserved) = (found.used, found.reserved);
-            }
-            standing.limit = self.limit(tenant, key, now).ok().and_then(|limit| limit.limit);
-            standing.resets_at = window.resets_at;
-        }
-        answer
-    }
 }

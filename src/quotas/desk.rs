@@ -6,14 +6,21 @@
 //! share from each tenant, so that a noisy one waits behind itself.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     hash::{BuildHasher as _, RandomState},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use chrono::TimeDelta;
 use tokio::sync::oneshot;
 
-use super::batch::{self, Answer, Job};
+use super::{
+    batch::{self, Answer, Decision, Job},
+    freeing,
+    leases::Leases,
+    ticket::Stamp,
+};
 use crate::{
     config,
     error::{Error, Kind, Result},
@@ -26,8 +33,10 @@ use crate::{
 #[derive(Debug)]
 struct Waiting {
     job: Job,
-    reply: oneshot::Sender<Result<Answer>>,
+    reply: oneshot::Sender<Decision>,
 }
+
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Default)]
 struct Lane {
@@ -41,25 +50,39 @@ pub(super) struct Desk {
     pub(super) isolation: Isolation,
     pub(super) tenancy: Tenancy,
     pub(super) rules: config::Quotas,
+    pub(super) leases: Leases,
+    pub(super) stamp: Stamp,
     lanes: Box<[Mutex<Lane>]>,
     hasher: RandomState,
 }
 
 impl Desk {
-    pub(super) fn new(isolation: Isolation, tenancy: Tenancy, rules: config::Quotas) -> Self {
+    pub(super) fn new(isolation: Isolation, tenancy: Tenancy, stamp: Stamp, rules: config::Quotas) -> Self {
         let lanes = std::iter::repeat_with(Mutex::default).take(rules.lanes).collect();
-        Self { isolation, tenancy, rules, lanes, hasher: RandomState::new() }
+        let leases = Leases::new(TimeDelta::from_std(rules.lease).unwrap_or(TimeDelta::MAX));
+        Self { isolation, tenancy, rules, leases, stamp, lanes, hasher: RandomState::new() }
+    }
+
+    /// How long a reservation lasts where nobody says so.
+    pub(super) fn reservation(&self) -> TimeDelta {
+        TimeDelta::from_std(self.rules.reservation).unwrap_or(TimeDelta::MAX)
     }
 
     /// Has the job decided and committed, with whatever else waits.
     pub(super) async fn ask(self: &Arc<Self>, job: Job) -> Result<Answer> {
         let lane = self.hasher.hash_one(job.tenant) as usize % self.lanes.len();
-        let (reply, answer) = oneshot::channel();
-        if self.join(lane, Waiting { job, reply })? {
-            let desk = self.clone();
-            tokio::spawn(async move { desk.drive(lane).await });
+        loop {
+            let (reply, answer) = oneshot::channel();
+            if self.join(lane, Waiting { job: job.clone(), reply })? {
+                let desk = self.clone();
+                tokio::spawn(async move { desk.drive(lane).await });
+            }
+            match answer.await.map_err(|_| Error::internal("a batch of quotas ended without an answer"))? {
+                Some(answer) => return answer,
+                // Ends when the other replica's lease does, in `quotas.lease` at most.
+                None => tokio::time::sleep(ASK_AGAIN).await,
+            }
         }
-        answer.await.map_err(|_| Error::internal("a batch of quotas ended without an answer"))?
     }
 
     /// Queues behind what waits. Answers whether nobody is at work on the lane.
@@ -108,33 +131,35 @@ impl Desk {
     async fn run(&self, batch: Vec<Waiting>) {
         metrics::histogram!("tenantry_quota_batch_jobs").record(batch.len() as f64);
         let (jobs, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|waiting| (waiting.job, waiting.reply)).unzip();
-        let answers = match batch::decide(self, &jobs).await {
-            Ok(answers) => answers,
+        let decisions = match batch::decide(self, &jobs).await {
+            Ok(decisions) => decisions,
             Err(error) if error.kind() == Kind::Unavailable || jobs.len() == 1 => shared(&error, jobs.len()),
             // One of them may be what does not go: each by itself.
             Err(_) => {
-                let mut answers = Vec::with_capacity(jobs.len());
+                let mut decisions = Vec::with_capacity(jobs.len());
                 for job in &jobs {
                     let alone = batch::decide(self, std::slice::from_ref(job)).await;
-                    answers.push(alone.and_then(|mut alone| alone.pop().ok_or_else(|| Error::internal("no answer"))?));
+                    let alone = alone.and_then(|mut alone| alone.pop().ok_or_else(|| Error::internal("no answer")));
+                    decisions.push(alone.unwrap_or_else(|error| Some(Err(error))));
                 }
-                answers
+                decisions
             }
         };
-        for (reply, answer) in replies.into_iter().zip(answers) {
+        for (reply, decision) in replies.into_iter().zip(decisions) {
             // Who left needs no answer; what was decided stays.
-            let _ = reply.send(answer);
+            let _ = reply.send(decision);
         }
     }
 
     /// Gives back what reservations held too long; answers how many there were.
-    pub(super) async fn expire(&self, tenants: Option<&BTreeSet<TenantId>>) -> Result<usize> {
-        batch::expire(self, tenants).await
+    pub(super) async fn expire(&self) -> Result<usize> {
+        freeing::expire(self).await
     }
 }
 
 /// The same failure for each of `count` jobs; the cause is logged once.
-fn shared(error: &Error, count: usize) -> Vec<Result<Answer>> {
+fn shared(error: &Error, count: usize) -> Vec<Decision> {
     tracing::warn!(%error, cause = error.cause().map(tracing::field::display), jobs = count, "a batch of quotas failed");
-    std::iter::repeat_with(|| Err(Error::new(error.kind(), error.message().to_owned()))).take(count).collect()
+    let again = || Some(Err(Error::new(error.kind(), error.message().to_owned())));
+    std::iter::repeat_with(again).take(count).collect()
 }

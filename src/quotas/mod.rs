@@ -2,7 +2,8 @@
 //!
 //! *Owns*: `quota_keys`, `quota_overrides`, `quota_boosts`, `quota_usage`, `quota_reservations`. *Rules*: a limit is the
 //! catalogue's default, then the plan's, then the contract's, with boosts on top (`limit.rs`); whether something fits is decided
-//! in `ledger.rs`, on rows that are locked, against limits as new as the rows; an answer is given after its commit.
+//! in `ledger.rs`, on rows that are locked, against limits as new as the rows; an answer is given after its commit, or out of a lease
+//! that was committed (`leases.rs`).
 //!
 //! *Emits*: QuotaDefined, QuotaRedefined, QuotaSet, QuotaCleared, QuotaBoosted, QuotaBoostEnded, QuotaLimitPassed.
 
@@ -12,11 +13,16 @@ mod batch;
 mod ceiling;
 mod defining;
 mod desk;
+mod freeing;
 pub mod graphql;
 mod key;
+mod known;
+mod leases;
+mod leasing;
 mod ledger;
 mod limit;
 mod store;
+mod ticket;
 mod usage;
 mod window;
 
@@ -24,7 +30,6 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 
-use self::desk::Desk;
 pub use self::{
     allowance::{Allowances, Boost, Override},
     allowing::{NewBoost, NewOverride},
@@ -34,7 +39,8 @@ pub use self::{
     limit::{Limit, Source, Step},
     usage::{Line, Preview, Quota},
 };
-use crate::{config, isolation::Isolation, tenancy::Tenancy};
+use self::{desk::Desk, ticket::Stamp};
+use crate::{config, isolation::Isolation, keys::MasterKey, tenancy::Tenancy};
 
 /// The handle of this capability. Clones share it.
 #[derive(Clone, Debug)]
@@ -46,11 +52,12 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    pub fn new(isolation: Isolation, tenancy: Tenancy, rules: config::Quotas) -> Self {
+    pub fn new(isolation: Isolation, tenancy: Tenancy, master: &MasterKey, rules: config::Quotas) -> Self {
         tenancy.snapshots().keep_of_platform::<QuotaKeys>();
         tenancy.snapshots().keep_of_tenants::<Allowances>();
         tenancy.check_plans_with(|tx, tenant, plan| usage::outgrown(tx, tenant, plan).boxed());
-        let desk = Arc::new(Desk::new(isolation.clone(), tenancy.clone(), rules.clone()));
+        let stamp = Stamp::new(master.derive("quota tickets"));
+        let desk = Arc::new(Desk::new(isolation.clone(), tenancy.clone(), stamp, rules.clone()));
         Self { isolation, tenancy, desk, rules: Arc::new(rules) }
     }
 }

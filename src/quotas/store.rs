@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::{FromQueryResult, QueryResult, Value};
 use uuid::Uuid;
 
-use super::ledger::{Counter, CounterKey, Hold, Ledger, Reservation, State};
+use super::ledger::{Counter, CounterKey, Hold, Lease, Ledger, Reservation, State};
 use crate::{
     error::{Context as _, Error, Result},
     platform::{
@@ -37,7 +37,8 @@ pub(super) struct Once {
     pub(super) key: String,
 }
 
-const RESERVATION: &str = "tenant_id, reservation_id, subject, state, holds, created_at, expires_at, outcome";
+const RESERVATION: &str =
+    "tenant_id, reservation_id, subject, state, holds, created_at, expires_at, outcome, lease_until, lease_closed";
 
 pub(super) async fn find_answers(tx: &Tx, keys: &BTreeSet<Once>) -> Result<BTreeMap<Once, Kept>> {
     if keys.is_empty() {
@@ -71,20 +72,57 @@ pub(super) async fn lock_reservations(tx: &Tx, ids: &BTreeSet<Id>) -> Result<BTr
     reservations_of(tx.rows(&lock, [tenants.into(), reservations.into()]).await?)
 }
 
-/// Reservations whose time is over, held until the transaction ends; those that somebody else holds are left to them.
-pub(super) async fn lock_due(
+/// Those of the reservations that are there. Rows of tickets change only while their lease is held: they need no lock.
+pub(super) async fn find_reservations(tx: &Tx, ids: &BTreeSet<Id>) -> Result<BTreeMap<Id, Reservation>> {
+    let find = format!(
+        "select {RESERVATION} from tenantry.quota_reservations
+         where (tenant_id, reservation_id) in (select * from unnest($1::uuid[], $2::uuid[]))"
+    );
+    let (tenants, reservations) = split(ids);
+    reservations_of(tx.rows(&find, [tenants.into(), reservations.into()]).await?)
+}
+
+/// Reservations of these tenants whose time is over, held until the transaction ends; those that somebody else holds are left to
+/// them.
+pub(super) async fn lock_due_of(
     tx: &Tx,
-    tenants: Option<&BTreeSet<TenantId>>,
+    tenants: &BTreeSet<TenantId>,
     now: DateTime<Utc>,
     most: u64,
 ) -> Result<BTreeMap<Id, Reservation>> {
-    let of_tenants = if tenants.is_some() { "and tenant_id = any($2::uuid[])" } else { "and $2::uuid[] is not null" };
     let lock = format!(
         "select {RESERVATION} from tenantry.quota_reservations
-         where state = 'HELD' and expires_at <= $1 {of_tenants} order by expires_at limit {most} for update skip locked"
+         where state = 'HELD' and expires_at <= $1 and tenant_id = any($2::uuid[])
+         order by expires_at limit {most} for update skip locked"
     );
-    let tenants: Vec<Uuid> = tenants.into_iter().flatten().map(|tenant| tenant.uuid()).collect();
-    reservations_of(tx.rows(&lock, [now.into(), tenants.into()]).await?)
+    reservations_of(tx.rows(&lock, [now.into(), uuids(tenants).into()]).await?)
+}
+
+/// The same of all tenants, one after the other in turns: who has many waits behind itself. Looks at the oldest `seen`.
+pub(super) async fn lock_due(tx: &Tx, now: DateTime<Utc>, most: u64, seen: u64) -> Result<BTreeMap<Id, Reservation>> {
+    let columns = RESERVATION.replace(", ", ", r.");
+    let lock = format!(
+        "select r.{columns}
+         from (select tenant_id, reservation_id, row_number() over (partition by tenant_id order by expires_at) as turn
+               from (select tenant_id, reservation_id, expires_at from tenantry.quota_reservations
+                     where state = 'HELD' and expires_at <= $1 order by expires_at limit {seen}) oldest) due
+         join tenantry.quota_reservations r using (tenant_id, reservation_id)
+         where r.state = 'HELD' order by due.turn limit {most} for update of r skip locked"
+    );
+    reservations_of(tx.rows(&lock, [now.into()]).await?)
+}
+
+/// Leases of these tenants that are drawn from.
+pub(super) async fn find_leases(
+    tx: &Tx,
+    tenants: &BTreeSet<TenantId>,
+    now: DateTime<Utc>,
+) -> Result<BTreeMap<Id, Reservation>> {
+    let find = format!(
+        "select {RESERVATION} from tenantry.quota_reservations
+         where state = 'HELD' and lease_until > $1 and not lease_closed and tenant_id = any($2::uuid[])"
+    );
+    reservations_of(tx.rows(&find, [now.into(), uuids(tenants).into()]).await?)
 }
 
 /// How far the journals are on which the limits of the locked counters depend.
@@ -143,22 +181,31 @@ const WRITE: &str = "
       where u.tenant_id = w.tenant and u.quota_key = w.key and u.quota_window = w.name returning 1
     ), made as (
       insert into tenantry.quota_reservations
-        (tenant_id, reservation_id, subject, state, holds, created_at, expires_at, idempotency_key, request_hash, answer)
-      select tenant, id, subject, 'HELD', holds::jsonb, $6, expires, nullif(key, ''),
-             decode(nullif(hash, ''), 'hex'), nullif(answer, '')::jsonb
-      from unnest($7::uuid[], $8::uuid[], $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[], $14::text[])
-        as w (tenant, id, subject, holds, expires, key, hash, answer)
+        (tenant_id, reservation_id, subject, state, holds, created_at, expires_at, idempotency_key, request_hash, answer,
+         outcome, ended_at, lease_until)
+      select tenant, id, subject, state, holds::jsonb, created, expires, nullif(key, ''),
+             decode(nullif(hash, ''), 'hex'), nullif(answer, '')::jsonb,
+             nullif(outcome, '')::jsonb, case when state <> 'HELD' then $6 end, nullif(until, '')::timestamptz
+      from unnest($7::uuid[], $8::uuid[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[],
+                  $14::text[], $15::text[], $16::text[], $17::text[], $18::text[])
+        as w (tenant, id, subject, state, holds, created, expires, key, hash, answer, outcome, until)
       returning 1
-    ), ended as (
-      update tenantry.quota_reservations r set state = w.state, ended_at = $6, outcome = nullif(w.outcome, '')::jsonb
-      from unnest($15::uuid[], $16::uuid[], $17::text[], $18::text[]) as w (tenant, id, state, outcome)
+    ), changed as (
+      update tenantry.quota_reservations r
+      set state = w.state, ended_at = case when w.state <> 'HELD' then $6 end, outcome = nullif(w.outcome, '')::jsonb,
+          holds = coalesce(nullif(w.holds, '')::jsonb, r.holds), lease_closed = w.closed
+      from unnest($19::uuid[], $20::uuid[], $21::text[], $22::text[], $23::text[], $24::boolean[])
+        as w (tenant, id, state, outcome, holds, closed)
       where r.tenant_id = w.tenant and r.reservation_id = w.id and r.state = 'HELD' returning 1
     )
-    select (select count(*) from counters) + (select count(*) from made) + (select count(*) from ended) as written";
+    select (select count(*) from counters) + (select count(*) from made) + (select count(*) from changed) as written";
 
 /// Writes what the ledger has changed, in one statement.
 pub(super) async fn write(tx: &Tx, ledger: &Ledger, keep: &BTreeMap<Id, Keep>, now: DateTime<Utc>) -> Result<()> {
-    let expected = ledger.changed_counters.len() + ledger.made.len() + ledger.ended.len();
+    let made: BTreeSet<Id> = ledger.made.iter().copied().collect();
+    let changed: BTreeSet<Id> =
+        ledger.ended.union(&ledger.changed_leases).filter(|id| !made.contains(id)).copied().collect();
+    let expected = ledger.changed_counters.len() + made.len() + changed.len();
     if expected == 0 {
         return Ok(());
     }
@@ -168,8 +215,8 @@ pub(super) async fn write(tx: &Tx, ledger: &Ledger, keep: &BTreeMap<Id, Keep>, n
     values.push(counters.iter().map(|counter| counter.used).collect::<Vec<_>>().into());
     values.push(counters.iter().map(|counter| counter.reserved).collect::<Vec<_>>().into());
     values.push(now.into());
-    values.extend(made(ledger, keep)?);
-    values.extend(ended(ledger)?);
+    values.extend(made_columns(ledger, keep)?);
+    values.extend(changed_columns(ledger, &changed)?);
     let row = tx.row(WRITE, values).await?.context("write a batch of quotas")?;
     let written: i64 = row.try_get("", "written")?;
     if usize::try_from(written) == Ok(expected) {
@@ -179,40 +226,59 @@ pub(super) async fn write(tx: &Tx, ledger: &Ledger, keep: &BTreeMap<Id, Keep>, n
     }
 }
 
-fn made(ledger: &Ledger, keep: &BTreeMap<Id, Keep>) -> Result<[Value; 8]> {
+fn made_columns(ledger: &Ledger, keep: &BTreeMap<Id, Keep>) -> Result<[Value; 12]> {
     let rows: Vec<&Reservation> = ledger.made.iter().filter_map(|id| ledger.reservations.get(id)).collect();
     let kept: Vec<Option<&Keep>> = ledger.made.iter().map(|id| keep.get(id)).collect();
     let text = |of: &dyn Fn(&Keep) -> String| -> Value {
         kept.iter().map(|keep| keep.map(of).unwrap_or_default()).collect::<Vec<_>>().into()
     };
     let holds: Result<Vec<String>> = rows.iter().map(|row| json(&row.holds)).collect();
+    let until = |row: &&Reservation| match row.lease {
+        Lease::Open { until } => until.to_rfc3339(),
+        Lease::None | Lease::Closed => String::new(),
+    };
     Ok([
         rows.iter().map(|row| row.tenant.uuid()).collect::<Vec<_>>().into(),
         rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>().into(),
         rows.iter().map(|row| row.subject.clone()).collect::<Vec<_>>().into(),
+        rows.iter().map(|row| row.state.name().to_owned()).collect::<Vec<_>>().into(),
         holds?.into(),
+        rows.iter().map(|row| row.created_at).collect::<Vec<_>>().into(),
         rows.iter().map(|row| row.expires_at).collect::<Vec<_>>().into(),
         text(&|keep| keep.once.key.clone()),
         text(&|keep| hex(&keep.request_hash)),
         text(&|keep| keep.answer.to_string()),
+        outcomes(&rows)?.into(),
+        rows.iter().map(until).collect::<Vec<_>>().into(),
     ])
 }
 
-fn ended(ledger: &Ledger) -> Result<[Value; 4]> {
-    let rows: Vec<&Reservation> = ledger.ended.iter().filter_map(|id| ledger.reservations.get(id)).collect();
-    let outcomes: Result<Vec<String>> =
-        rows.iter().map(|row| row.committed.as_ref().map_or(Ok(String::new()), json)).collect();
-    let (tenants, ids) = split(&ledger.ended);
-    let states: Vec<String> = rows.iter().map(|row| row.state.name().to_owned()).collect();
-    Ok([tenants.into(), ids.into(), states.into(), outcomes?.into()])
+fn changed_columns(ledger: &Ledger, changed: &BTreeSet<Id>) -> Result<[Value; 6]> {
+    let rows: Vec<&Reservation> = changed.iter().filter_map(|id| ledger.reservations.get(id)).collect();
+    let holds = |row: &&Reservation| if row.lease == Lease::None { Ok(String::new()) } else { json(&row.holds) };
+    let holds: Result<Vec<String>> = rows.iter().map(holds).collect();
+    let (tenants, ids) = split(changed);
+    Ok([
+        tenants.into(),
+        ids.into(),
+        rows.iter().map(|row| row.state.name().to_owned()).collect::<Vec<_>>().into(),
+        outcomes(&rows)?.into(),
+        holds?.into(),
+        rows.iter().map(|row| row.lease == Lease::Closed).collect::<Vec<_>>().into(),
+    ])
 }
 
-/// Forgets ended reservations, and with them the answers of their idempotency keys.
+fn outcomes(rows: &[&Reservation]) -> Result<Vec<String>> {
+    rows.iter().map(|row| row.committed.as_ref().map_or(Ok(String::new()), json)).collect()
+}
+
+/// Forgets ended reservations, and with them the answers of their idempotency keys; none before its time is over, so that no
+/// ticket is taken twice.
 pub(super) async fn purge(tx: &Tx, before: DateTime<Utc>, most: u64) -> Result<u64> {
     let purge = format!(
         "delete from tenantry.quota_reservations where (tenant_id, reservation_id) in (
            select tenant_id, reservation_id from tenantry.quota_reservations
-           where state <> 'HELD' and ended_at < $1 order by ended_at limit {most} for update skip locked)"
+           where state <> 'HELD' and ended_at < $1 and expires_at < $1 order by ended_at limit {most} for update skip locked)"
     );
     Ok(tx.execute(&purge, [before.into()]).await?)
 }
@@ -251,6 +317,11 @@ fn reservations_of(rows: Vec<QueryResult>) -> Result<BTreeMap<Id, Reservation>> 
         let state = [State::Held, State::Committed, State::Released, State::Expired].into_iter();
         let holds: serde_json::Value = row.try_get("", "holds")?;
         let outcome: Option<serde_json::Value> = row.try_get("", "outcome")?;
+        let lease = match row.try_get("", "lease_until")? {
+            None => Lease::None,
+            Some(_) if row.try_get("", "lease_closed")? => Lease::Closed,
+            Some(until) => Lease::Open { until },
+        };
         Ok(Reservation {
             tenant: row.try_get("", "tenant_id")?,
             id: row.try_get("", "reservation_id")?,
@@ -260,6 +331,8 @@ fn reservations_of(rows: Vec<QueryResult>) -> Result<BTreeMap<Id, Reservation>> 
             created_at: row.try_get("", "created_at")?,
             expires_at: row.try_get("", "expires_at")?,
             committed: outcome.map(serde_json::from_value).transpose().context("read what was committed")?,
+            lease,
+            ticket: None,
         })
     };
     rows.into_iter().map(|row| read(row).map(|found| ((found.tenant, found.id), found))).collect()
@@ -267,6 +340,10 @@ fn reservations_of(rows: Vec<QueryResult>) -> Result<BTreeMap<Id, Reservation>> 
 
 fn split(ids: &BTreeSet<Id>) -> (Vec<Uuid>, Vec<Uuid>) {
     ids.iter().map(|(tenant, reservation)| (tenant.uuid(), reservation.uuid())).unzip()
+}
+
+fn uuids(tenants: &BTreeSet<TenantId>) -> Vec<Uuid> {
+    tenants.iter().map(|tenant| tenant.uuid()).collect()
 }
 
 fn columns(keys: &BTreeSet<CounterKey>) -> [Value; 3] {

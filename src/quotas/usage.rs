@@ -9,9 +9,12 @@ use serde_json::json;
 use super::{
     Allowances, QuotaKeys, Quotas,
     allowance::{Boost, Override},
-    batch::{Answer, Ask, Job, Known, Standing},
+    batch::{Answer, Ask, Job, Named, Standing},
+    freeing,
     key::QuotaKey,
-    ledger::{Counter, CounterKey},
+    known::Known,
+    leases::{Asked, Basis, Drawn},
+    ledger::{Counter, CounterKey, Lease},
     limit::{Limit, Source, limit, steps},
     store,
     window::Window,
@@ -19,7 +22,7 @@ use super::{
 use crate::{
     error::{Context as _, Error, Result},
     isolation::{IdempotencyKey, TenantScope, TenantTx},
-    platform::ids::{ReservationId, TenantId},
+    platform::ids::TenantId,
     tenancy::{Part as _, Plan, Tenant},
 };
 
@@ -72,7 +75,8 @@ impl Quotas {
         let counters = counters.map(|(key, window)| counter(tenant, &key.key, &window.name)).collect();
         let read = self.read(scope, &counters).await?;
         let quota = |(key, window): (QuotaKey, Window)| {
-            let counter = read.get(&counter(tenant, &key.key, &window.name)).copied().unwrap_or_default();
+            let mut counter = read.get(&counter(tenant, &key.key, &window.name)).copied().unwrap_or_default();
+            counter.reserved = self.promised_of(counter.reserved, tenant, &key.key, &window.name);
             let (plan_limit, contract, boosts) = known.led_to(tenant, &key, now)?;
             let (limit, version) = (known.limit(tenant, &key, now)?, known.version(tenant)?);
             Ok(Quota { limit, counter, resets_at: window.resets_at, plan_limit, contract, boosts, version, key })
@@ -100,14 +104,14 @@ impl Quotas {
         let preview = |(line, counter): (&Line, CounterKey)| {
             let key = known.keys()?.find(&line.key).context("find a quota again")?;
             let (limit, found) = (known.limit(tenant, key, now)?, read.get(&counter).copied().unwrap_or_default());
-            let after = found.used.saturating_add(found.reserved).saturating_add(line.amount);
             let standing = Standing {
                 key: line.key.clone(),
                 limit: limit.limit,
                 used: found.used,
-                reserved: found.reserved,
+                reserved: self.promised_of(found.reserved, tenant, &line.key, &counter.window),
                 resets_at: known.window(tenant, key, now)?.resets_at,
             };
+            let after = standing.used.saturating_add(standing.reserved).saturating_add(line.amount);
             Ok(Preview { requested: line.amount, fits: limit.ceiling().is_none_or(|most| after <= most), standing })
         };
         lines.iter().zip(counters).map(preview).collect()
@@ -123,26 +127,65 @@ impl Quotas {
     ) -> Result<Answer> {
         check_lines(lines)?;
         let longest = delta(self.rules.longest_reservation);
-        let lasts = lasts.unwrap_or_else(|| delta(self.rules.reservation));
-        if lasts < TimeDelta::seconds(1) || lasts > longest {
+        if lasts.is_some_and(|lasts| lasts < TimeDelta::seconds(1) || lasts > longest) {
             let rule = format!("must be between 1 and {}", longest.num_seconds());
             return Err(Error::invalid("expiresInSeconds", rule));
         }
+        let is_plain = lasts.is_none() && once.is_none();
+        let lease = match lines {
+            [line] if is_plain => match self.draw(scope.tenant(), line).await? {
+                Asked::Drawn(drawn) => return Ok(self.promised(*drawn, line.amount)),
+                Asked::Wanting(wanted) => wanted,
+            },
+            _ => None,
+        };
+        let lasts = lasts.unwrap_or_else(|| self.desk.reservation());
         let lines = lines.iter().map(|line| (line.key.clone(), line.amount)).collect();
-        self.ask(scope, Ask::Reserve { lines, lasts, once }).await
+        self.ask(scope, Ask::Reserve { lines, lasts, once, lease }).await
+    }
+
+    /// What this replica has leased, where it knows the tenant and the catalogue as they are.
+    async fn draw(&self, tenant: TenantId, line: &Line) -> Result<Asked> {
+        let (snapshots, now) = (self.tenancy.snapshots(), self.isolation.clock().now());
+        let catalogue = snapshots.catalogue().await?;
+        let is_counted = catalogue.part::<QuotaKeys>()?.find(&line.key).is_some_and(QuotaKey::is_counted);
+        let Some(tenant_known) = snapshots.cached(tenant).filter(|_| is_counted) else {
+            return Ok(Asked::Wanting(None));
+        };
+        let basis = Basis { tenant: tenant_known.version, platform: catalogue.version };
+        Ok(self.desk.leases.ask(tenant, &line.key, line.amount, now, basis))
+    }
+
+    /// What was drawn, as the reservation that the client gets.
+    fn promised(&self, drawn: Drawn, amount: i64) -> Answer {
+        let Drawn { mut row, serial, standing } = drawn;
+        let ticket = self.desk.stamp.issue(row.tenant, row.id, serial, amount);
+        for hold in &mut row.holds {
+            hold.amount = amount;
+        }
+        (row.lease, row.ticket) = (Lease::None, Some(ticket));
+        Answer { reservation: Some(row), standings: vec![standing] }
     }
 
     /// Counts as used what was reserved, or less of it where `actual` says so.
-    pub async fn commit(&self, scope: &TenantScope, id: ReservationId, actual: &[Line]) -> Result<Answer> {
+    pub async fn commit(&self, scope: &TenantScope, id: &str, actual: &[Line]) -> Result<Answer> {
         let by_key: BTreeMap<_, _> = actual.iter().map(|line| (line.key.clone(), line.amount)).collect();
         if by_key.len() < actual.len() {
             return Err(Error::invalid("lines", "name a quota twice"));
         }
-        self.ask(scope, Ask::Commit { id, actual: by_key }).await
+        self.ask(scope, Ask::Commit { of: self.named(scope, id)?, actual: by_key }).await
     }
 
-    pub async fn release(&self, scope: &TenantScope, id: ReservationId) -> Result<Answer> {
-        self.ask(scope, Ask::Release { id }).await
+    pub async fn release(&self, scope: &TenantScope, id: &str) -> Result<Answer> {
+        self.ask(scope, Ask::Release { of: self.named(scope, id)? }).await
+    }
+
+    /// An id that no reservation has is not there, whatever it looks like.
+    fn named(&self, scope: &TenantScope, id: &str) -> Result<Named> {
+        if let Some(ticket) = self.desk.stamp.read(scope.tenant(), id) {
+            return Ok(Named::Ticket(ticket));
+        }
+        id.parse().map(Named::Id).map_err(|_| Error::not_found())
     }
 
     /// Takes over how much another system has counted.
@@ -157,12 +200,22 @@ impl Quotas {
     pub async fn expire_due(&self) -> Result<usize> {
         let mut ended = 0;
         for _ in 0..EXPIRE_ROUNDS {
-            match self.desk.expire(None).await? {
+            match self.desk.expire().await? {
                 0 => break,
                 more => ended += more,
             }
         }
         Ok(ended)
+    }
+
+    /// Gives back what this replica leased and did not promise in time.
+    pub async fn close_due_leases(&self) -> Result<()> {
+        freeing::close(&self.desk, Some(self.isolation.clock().now())).await
+    }
+
+    /// Gives back all that this replica leased and did not promise: it stops.
+    pub async fn close_leases(&self) -> Result<()> {
+        freeing::close(&self.desk, None).await
     }
 
     /// Forgets reservations that ended long ago.
@@ -172,6 +225,11 @@ impl Quotas {
         let purged = store::purge(&tx, before, 1000).await?;
         tx.commit_unrecorded("what ended is no longer asked for").await?;
         Ok(purged)
+    }
+
+    /// What is held of a counter without what this replica leased of it and has promised to nobody.
+    fn promised_of(&self, reserved: i64, tenant: TenantId, key: &str, window: &str) -> i64 {
+        reserved.saturating_sub(self.desk.leases.idle(tenant, key, window)).max(0)
     }
 
     async fn ask(&self, scope: &TenantScope, ask: Ask) -> Result<Answer> {

@@ -1,6 +1,7 @@
 //! What a tenant may have: limits, reservations, plans.
 
 use chrono::TimeDelta;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::{Value, json};
 
 use crate::support::{Client, TestApp};
@@ -271,4 +272,161 @@ async fn operators_add_quotas_and_a_soft_limit_is_recorded_when_it_is_passed() {
     let events = events["audit"]["edges"].as_array().unwrap();
     assert_eq!(events.len(), 1);
     assert_eq!((&events[0]["node"]["after"]["limit"], &events[0]["node"]["after"]["reserved"]), (&json!(3), &json!(4)));
+}
+
+/// Reserves one of a quota until a server does so from memory; answers the ids.
+async fn tickets(client: &Client, key: &str, most: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..most {
+        let id = reserve(client, &[(key, 1)]).await["reservation"]["id"].as_str().unwrap().to_owned();
+        ids.push(id);
+    }
+    assert!(ids.iter().filter(|id| id.len() > 36).count() > most / 2, "nothing is promised from memory: {ids:?}");
+    ids
+}
+
+async fn limit(app: &TestApp, tenant: &crate::support::Tenant, key: &str, limit: i64) {
+    let input = json!({ "tenantId": tenant.id, "key": key, "limit": limit, "reason": "test" });
+    app.admin().await.ok(SET, json!({ "input": input })).await;
+}
+
+fn named(id: &str) -> Value {
+    json!({ "input": { "reservationId": id } })
+}
+
+#[tokio::test]
+async fn what_a_server_promises_from_memory_is_good_on_every_other_when_it_is_gone() {
+    let app = TestApp::with("worker.interval = \"1h\"").await;
+    let (acme, other) = (app.tenant("acme").await, app.tenant("other").await);
+    limit(&app, &acme, "max_users", 1000).await;
+    let dying = app.replica("worker.interval = \"1h\"").await;
+    let ids = tickets(&dying.service(&acme, "auth:quota:read auth:quota:write").await, "max_users", 20).await;
+    let leased: Vec<&String> = ids.iter().filter(|id| id.len() > 36).collect();
+    drop(dying);
+    let service = app.full_service(&acme).await;
+    let committed = service.ok(COMMIT, named(leased[0])).await["commitReservation"].clone();
+    assert_eq!(committed["reservation"]["id"], json!(leased[0]));
+    assert_eq!(committed["reservation"]["state"], "COMMITTED");
+    assert_eq!(committed["quotas"][0]["used"], 1);
+    let again = service.ok(COMMIT, named(leased[0])).await["commitReservation"].clone();
+    assert_eq!(again["quotas"][0], committed["quotas"][0], "a ticket counts once");
+    assert_eq!(service.refused(RELEASE, named(leased[0])).await, "conflict");
+    for _ in 0..2 {
+        assert_eq!(
+            service.ok(RELEASE, named(leased[1])).await["releaseReservation"]["reservation"]["state"],
+            "RELEASED"
+        );
+    }
+    assert_eq!(service.refused(COMMIT, named(leased[1])).await, "conflict");
+    let neighbour = app.full_service(&other).await;
+    assert_eq!(neighbour.refused(COMMIT, named(leased[2])).await, "not_found");
+    // After the last expiry nothing is held, though nobody closed the lease.
+    app.advance(TimeDelta::minutes(6));
+    assert_eq!(service.refused(COMMIT, named(leased[2])).await, "conflict");
+    app.run_due().await;
+    let left = quota(&service, "max_users").await;
+    assert_eq!((&left["used"], &left["reserved"]), (&json!(1), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_lease_is_nobodys_reservation_and_a_ticket_cannot_be_made_up() {
+    let app = TestApp::with("worker.interval = \"1h\"").await;
+    let acme = app.tenant("acme").await;
+    limit(&app, &acme, "max_users", 1000).await;
+    let service = app.full_service(&acme).await;
+    let ids = tickets(&service, "max_users", 10).await;
+    let row = column(
+        &app,
+        "select reservation_id::text as it from tenantry.quota_reservations where lease_until is not null",
+    )
+    .await;
+    let before = quota(&service, "max_users").await;
+    assert_eq!(service.refused(COMMIT, named(&row[0])).await, "not_found", "the lease itself");
+    let ticket = ids.last().unwrap();
+    let mut changed = ticket.clone();
+    changed.replace_range(30..31, if &ticket[30..31] == "A" { "B" } else { "A" });
+    assert_eq!(service.refused(COMMIT, named(&changed)).await, "not_found");
+    assert_eq!(quota(&service, "max_users").await, before, "nothing changed");
+}
+
+#[tokio::test]
+async fn two_servers_with_leases_admit_exactly_the_limit() {
+    let app = TestApp::with("worker.interval = \"1h\"").await;
+    let acme = app.tenant("acme").await;
+    limit(&app, &acme, "max_users", 300).await;
+    let replica = app.replica("worker.interval = \"1h\"").await;
+    let clients = [app.full_service(&acme).await, replica.full_service(&acme).await];
+    let (mut granted, mut leased, mut asked) = (0, 0, tokio::task::JoinSet::new());
+    for number in 0..400 {
+        let client = clients[number % 2].clone();
+        asked.spawn(async move {
+            client.graphql(RESERVE, json!({ "input": { "lines": lines(&[("max_users", 1)]) } })).await
+        });
+        if asked.len() < 16 {
+            continue;
+        }
+        let answer = asked.join_next().await.unwrap().unwrap();
+        if answer.body["errors"].is_null() {
+            granted += 1;
+            leased +=
+                usize::from(answer.body["data"]["reserveQuota"]["reservation"]["id"].as_str().unwrap().len() > 36);
+        } else {
+            assert_eq!(answer.code(), "quota_exceeded", "{}", answer.text);
+        }
+    }
+    while let Some(answer) = asked.join_next().await {
+        granted += usize::from(answer.unwrap().body["errors"].is_null());
+    }
+    assert_eq!(granted, 300, "{leased} of them from memory");
+    assert!(leased > 50, "{leased} from memory");
+}
+
+#[tokio::test]
+async fn a_limit_that_is_lowered_ends_what_is_promised_from_memory_and_what_is_idle_comes_back() {
+    let app = TestApp::with("worker.interval = \"1h\"").await;
+    let acme = app.tenant("acme").await;
+    limit(&app, &acme, "max_users", 1000).await;
+    let service = app.full_service(&acme).await;
+    let ids = tickets(&service, "max_users", 20).await;
+    assert_eq!(quota(&service, "max_users").await["reserved"], 20, "what is idle is not shown as held");
+    limit(&app, &acme, "max_users", 20).await;
+    let input = json!({ "input": { "lines": lines(&[("max_users", 1)]) } });
+    assert_eq!(service.refused(RESERVE, input.clone()).await, "quota_exceeded");
+    service.ok(RELEASE, named(&ids[0])).await;
+    service.ok(RESERVE, input).await;
+    app.advance(TimeDelta::seconds(3));
+    app.run_due().await;
+    let held = "select reserved::text as it from tenantry.quota_usage where quota_key = 'max_users'";
+    assert_eq!(column(&app, held).await, ["20"], "nothing idle is leased any more");
+}
+
+#[tokio::test]
+async fn expired_reservations_of_a_tenant_with_many_do_not_hold_up_another_tenants() {
+    let app = TestApp::with("worker.interval = \"1h\"").await;
+    let (noisy, quiet) = (app.tenant("noisy").await, app.tenant("quiet").await);
+    limit(&app, &noisy, "max_users", 100_000).await;
+    let service = app.full_service(&quiet).await;
+    reserve(&service, &[("max_users", 1)]).await;
+    // Older than the quiet one's, and more than one run of the schedule takes.
+    let fill = format!(
+        "insert into tenantry.quota_usage (tenant_id, quota_key, quota_window, reserved) values ('{0}', 'max_users', '', 10400);
+         insert into tenantry.quota_reservations (tenant_id, reservation_id, subject, state, holds, created_at, expires_at)
+         select '{0}', gen_random_uuid(), 'x', 'HELD', jsonb_build_array(jsonb_build_object('counter',
+           jsonb_build_object('tenant', '{0}', 'key', 'max_users', 'window', ''), 'amount', 1)), now(), now() + interval '4 minutes'
+         from generate_series(1, 10400)",
+        noisy.id
+    );
+    app.database.superuser().await.execute_unprepared(&fill).await.unwrap();
+    app.advance(TimeDelta::minutes(6));
+    assert_eq!(app.app.quotas.expire_due().await.unwrap(), 10_000, "as many as one run takes");
+    assert_eq!(quota(&service, "max_users").await["reserved"], 0);
+    let left = format!("select reserved::text as it from tenantry.quota_usage where tenant_id = '{}'", noisy.id);
+    assert_eq!(column(&app, &left).await, ["401"]);
+}
+
+/// The column `it`, read by a superuser.
+async fn column(app: &TestApp, sql: &str) -> Vec<String> {
+    let statement = Statement::from_string(DbBackend::Postgres, sql);
+    let rows = app.database.superuser().await.query_all_raw(statement).await.unwrap();
+    rows.iter().map(|row| row.try_get("", "it").unwrap()).collect()
 }

@@ -21,7 +21,7 @@ use super::{Line, NewBoost, NewOverride, Preview, Quotas};
 use crate::{
     error::Error,
     isolation::TenantScope,
-    platform::ids::{BoostId, ReservationId},
+    platform::ids::BoostId,
     tenancy::{
         TenantView,
         graphql::{conditions, enter, enter_own_or, enter_platform},
@@ -94,8 +94,7 @@ impl QuotaMutation {
     /// Scope: `auth:quota:write`.
     async fn commit_reservation(&self, ctx: &Context<'_>, input: CommitReservationInput) -> Result<ReservationPayload> {
         let scope = own_or(ctx, "Mutation", input.tenant_id.as_ref()).await?;
-        let id = reservation(&input.reservation_id)?;
-        Ok(handle(ctx)?.commit(&scope, id, &lines(input.lines)).await?.try_into()?)
+        Ok(handle(ctx)?.commit(&scope, &input.reservation_id, &lines(input.lines)).await?.try_into()?)
     }
 
     /// Gives back what was reserved. To repeat it changes nothing.
@@ -109,7 +108,7 @@ impl QuotaMutation {
         input: ReleaseReservationInput,
     ) -> Result<ReservationPayload> {
         let scope = own_or(ctx, "Mutation", input.tenant_id.as_ref()).await?;
-        Ok(handle(ctx)?.release(&scope, reservation(&input.reservation_id)?).await?.try_into()?)
+        Ok(handle(ctx)?.release(&scope, &input.reservation_id).await?.try_into()?)
     }
 
     /// Takes over how much another system has counted, whatever the limit is: of a level what exists, of a period what was
@@ -221,11 +220,6 @@ async fn payload(ctx: &Context<'_>, scope: &TenantScope, key: String) -> Result<
 
 fn lines(input: Vec<QuotaLineInput>) -> Vec<Line> {
     input.into_iter().map(|line| Line { key: line.key, amount: line.amount }).collect()
-}
-
-/// An id that no reservation has is not there, whatever it looks like.
-fn reservation(id: &ID) -> Result<ReservationId, Error> {
-    id.parse().map_err(|_| Error::not_found())
 }
 
 /// The tenant that an argument names, else the one that the token is bound to.

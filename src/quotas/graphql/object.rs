@@ -203,9 +203,12 @@ pub struct QuotaReservation(pub(super) Reservation);
 
 #[Object]
 impl QuotaReservation {
-    /// UUIDv7.
+    /// Opaque; it has at most 64 characters.
     async fn id(&self) -> ID {
-        self.0.id.into()
+        match &self.0.ticket {
+            Some(ticket) => ticket.text.as_str().into(),
+            None => self.0.id.into(),
+        }
     }
 
     /// HELD, COMMITTED, RELEASED or EXPIRED.

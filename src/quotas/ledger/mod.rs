@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::limit::Limit;
+use super::{limit::Limit, ticket::Ticket};
 use crate::{
     error::{Error, Kind, Result},
     platform::ids::{ReservationId, TenantId},
@@ -61,7 +61,19 @@ impl State {
     }
 }
 
-/// A promise to a client.
+/// Whether a replica may promise out of what a reservation holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lease {
+    /// It is a promise itself.
+    #[default]
+    None,
+    /// Tickets are made of it, at its holder, until then.
+    Open { until: DateTime<Utc> },
+    /// No more tickets: it holds what those hold that have not come back.
+    Closed,
+}
+
+/// A promise to a client, or a lease: what a replica holds to promise it to clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reservation {
@@ -75,9 +87,31 @@ pub struct Reservation {
     pub expires_at: DateTime<Utc>,
     /// What was committed, by key.
     pub committed: Option<BTreeMap<String, i64>>,
+    #[serde(skip)]
+    pub lease: Lease,
+    /// What the client knows it by, where that is no plain id.
+    #[serde(skip)]
+    pub ticket: Option<Ticket>,
 }
 
 impl Reservation {
+    /// What a ticket of this lease promises: as much of every counter.
+    fn promise(&self, ticket: &Ticket) -> Self {
+        let hold = |hold: &Hold| Hold { counter: hold.counter.clone(), amount: ticket.amount };
+        Self {
+            id: ticket.id(),
+            holds: self.holds.iter().map(hold).collect(),
+            lease: Lease::None,
+            ticket: Some(ticket.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// What a lease has left; the same of every counter.
+    fn left(&self) -> i64 {
+        self.holds.iter().map(|hold| hold.amount).min().unwrap_or_default()
+    }
+
     /// The tenant's own lines.
     pub fn lines(&self) -> impl Iterator<Item = &Hold> {
         self.holds.iter().filter(|hold| hold.counter.tenant == self.tenant)
@@ -95,6 +129,8 @@ pub struct Ledger {
     pub changed_counters: BTreeSet<CounterKey>,
     pub made: Vec<(TenantId, ReservationId)>,
     pub ended: BTreeSet<(TenantId, ReservationId)>,
+    /// Leases that hold less than before, or were closed.
+    pub changed_leases: BTreeSet<(TenantId, ReservationId)>,
     /// Soft limits that were passed.
     pub passed: Vec<CounterKey>,
 }
@@ -119,6 +155,27 @@ impl Ledger {
         self.made.push(id);
         self.reservations.insert(id, reservation);
         Ok(())
+    }
+
+    /// How much may be held on top without coming near a limit that would be passed; none where nothing is limited.
+    pub fn room(&self, holds: &[Hold]) -> Option<i64> {
+        let room = |hold: &Hold| {
+            let limit = self.terms.get(&hold.counter)?.limit.limit?;
+            let counter = self.counters.get(&hold.counter).copied().unwrap_or_default();
+            Some(limit.saturating_sub(counter.used).saturating_sub(counter.reserved).max(0))
+        };
+        holds.iter().filter_map(room).min()
+    }
+
+    /// Whether these would fit if so much less were held of the counters.
+    pub fn would_fit(&self, holds: &[Hold], less: &BTreeMap<CounterKey, i64>) -> bool {
+        holds.iter().all(|hold| {
+            let counter = self.counters.get(&hold.counter).copied().unwrap_or_default();
+            let held = counter.reserved.saturating_sub(less.get(&hold.counter).copied().unwrap_or_default());
+            let after = counter.used.saturating_add(held).saturating_add(hold.amount);
+            let ceiling = self.terms.get(&hold.counter).and_then(|terms| terms.limit.ceiling());
+            ceiling.is_none_or(|ceiling| after <= ceiling)
+        })
     }
 
     fn check_room(&self, reservation: &Reservation, index: usize, hold: &Hold) -> Result<()> {
@@ -155,7 +212,7 @@ impl Ledger {
         actual: &BTreeMap<String, i64>,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let reservation = self.reservations.get(&id).ok_or_else(Error::not_found)?;
+        let reservation = self.promised(id)?;
         let committed = committed(reservation, actual)?;
         match reservation.state {
             State::Held if now < reservation.expires_at => {}
@@ -169,7 +226,7 @@ impl Ledger {
 
     /// Gives back what is held. To do so twice changes nothing.
     pub fn release(&mut self, id: (TenantId, ReservationId), now: DateTime<Utc>) -> Result<()> {
-        let reservation = self.reservations.get(&id).ok_or_else(Error::not_found)?;
+        let reservation = self.promised(id)?;
         match reservation.state {
             State::Held => {
                 self.end(id, if now < reservation.expires_at { State::Released } else { State::Expired }, None)
@@ -178,6 +235,62 @@ impl Ledger {
             State::Committed => return Err(ended(State::Committed)),
         }
         Ok(())
+    }
+
+    /// A lease is no promise: who knows its id can do nothing with it.
+    fn promised(&self, id: (TenantId, ReservationId)) -> Result<&Reservation> {
+        let found = self.reservations.get(&id).filter(|found| found.lease == Lease::None);
+        found.ok_or_else(Error::not_found)
+    }
+
+    /// Takes what the ticket promises out of its lease, as a reservation of its own that is ended next. Where it was ended
+    /// before, that stands. A lease whose time is over, or that was forgotten, has no tickets any more.
+    pub fn present(&mut self, tenant: TenantId, ticket: &Ticket, now: DateTime<Utc>) -> Result<()> {
+        if let Some(known) = self.reservations.get_mut(&(tenant, ticket.id())) {
+            known.ticket = Some(ticket.clone());
+            return Ok(());
+        }
+        let id = (tenant, ticket.lease);
+        let lease = self.reservations.get_mut(&id).filter(|lease| lease.lease != Lease::None);
+        let lease = lease.filter(|lease| lease.state == State::Held && now < lease.expires_at);
+        let lease = lease.ok_or_else(|| ended(State::Expired))?;
+        if lease.left() < ticket.amount {
+            return Err(Error::internal("a lease holds less than its tickets"));
+        }
+        let promise = lease.promise(ticket);
+        self.take(id, ticket.amount);
+        self.made.push((tenant, promise.id));
+        self.reservations.insert((tenant, promise.id), promise);
+        Ok(())
+    }
+
+    /// Gives back what a lease has not promised. To do so twice changes nothing.
+    pub fn close(&mut self, id: (TenantId, ReservationId), idle: i64) {
+        let Some(lease) = self.reservations.get_mut(&id) else { return };
+        if lease.state != State::Held || !matches!(lease.lease, Lease::Open { .. }) {
+            return;
+        }
+        lease.lease = Lease::Closed;
+        let idle = idle.clamp(0, lease.left());
+        for hold in lease.holds.clone() {
+            let counter = self.counters.entry(hold.counter.clone()).or_default();
+            counter.reserved = counter.reserved.saturating_sub(idle).max(0);
+            self.changed_counters.insert(hold.counter);
+        }
+        self.take(id, idle);
+    }
+
+    /// A lease holds so much less; one that is closed and holds nothing has ended.
+    fn take(&mut self, id: (TenantId, ReservationId), amount: i64) {
+        let Some(lease) = self.reservations.get_mut(&id) else { return };
+        for hold in &mut lease.holds {
+            hold.amount -= amount;
+        }
+        if lease.lease == Lease::Closed && lease.left() == 0 {
+            lease.state = State::Released;
+            self.ended.insert(id);
+        }
+        self.changed_leases.insert(id);
     }
 
     /// Gives back what is held too long.

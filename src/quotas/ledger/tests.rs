@@ -35,6 +35,8 @@ fn reservation(number: u128, lines: &[(usize, i64)], expires: i64) -> Reservatio
         created_at: at(0),
         expires_at: at(expires),
         committed: None,
+        lease: Lease::None,
+        ticket: None,
     }
 }
 
@@ -165,5 +167,113 @@ proptest! {
             ledger.expire(id, at(now + 100));
         }
         prop_assert!(ledger.counters.values().all(|counter| counter.reserved == 0));
+    }
+}
+
+fn lease(number: u128, amount: i64) -> Reservation {
+    Reservation { lease: Lease::Open { until: at(10) }, ..reservation(number, &[(0, amount)], 60) }
+}
+
+fn ticket(of: u128, serial: u32, amount: i64) -> Ticket {
+    Ticket { lease: id(of).1, serial, amount, text: String::new() }
+}
+
+#[test]
+fn a_lease_is_no_reservation_that_a_client_could_end() {
+    let mut ledger = ledger(Enforcement::Hard, 0);
+    ledger.reserve(lease(1, 8)).unwrap();
+    assert_eq!(code(ledger.commit(id(1), &BTreeMap::new(), at(1))), "not_found");
+    assert_eq!(code(ledger.release(id(1), at(1))), "not_found");
+    assert_eq!(ledger.counters[&counter(0)].reserved, 8);
+}
+
+#[test]
+fn a_ticket_is_taken_once_and_not_after_its_lease() {
+    let mut ledger = ledger(Enforcement::Hard, 0);
+    ledger.reserve(lease(1, 8)).unwrap();
+    let first = ticket(1, 1, 3);
+    for _ in 0..2 {
+        ledger.present(tenant(), &first, at(1)).unwrap();
+        assert_eq!(code(ledger.commit((tenant(), first.id()), &BTreeMap::new(), at(1))), "ok");
+        assert_eq!(ledger.counters[&counter(0)], Counter { used: 3, reserved: 5 });
+    }
+    assert_eq!(code(ledger.present(tenant(), &ticket(2, 1, 3), at(1))), "conflict", "of a lease that was forgotten");
+    assert_eq!(code(ledger.present(tenant(), &ticket(1, 2, 3), at(60))), "conflict");
+    ledger.expire(id(1), at(60));
+    assert_eq!(ledger.counters[&counter(0)], Counter { used: 3, reserved: 0 });
+    assert_eq!(code(ledger.present(tenant(), &ticket(1, 2, 3), at(1))), "conflict");
+    assert_eq!(code(ledger.present(tenant(), &first, at(61))), "ok", "what was committed stays so");
+}
+
+#[test]
+fn a_closed_lease_gives_back_what_is_idle_once_and_ends_with_its_last_ticket() {
+    let mut ledger = ledger(Enforcement::Hard, 0);
+    ledger.reserve(lease(1, 8)).unwrap();
+    for _ in 0..2 {
+        ledger.close(id(1), 5);
+        assert_eq!(ledger.counters[&counter(0)].reserved, 3);
+    }
+    let last = ticket(1, 1, 3);
+    ledger.present(tenant(), &last, at(20)).unwrap();
+    assert_eq!(code(ledger.release((tenant(), last.id()), at(20))), "ok");
+    assert_eq!(ledger.counters[&counter(0)], Counter::default());
+    assert_eq!(ledger.reservations[&id(1)].state, State::Released);
+}
+
+proptest! {
+    /// Leases beside plain reservations, tickets that are committed, released, shown again or never, leases that are closed or whose
+    /// holder has died: what is admitted stays within the limit, and nothing is held for ever.
+    #[test]
+    fn leases_admit_nothing_beyond_the_limit_and_leak_nothing(
+        steps in proptest::collection::vec((0usize..6, 0usize..12, 1i64..6, 0i64..6), 1..80)
+    ) {
+        let mut ledger = ledger(Enforcement::Soft, 0);
+        ledger.terms.insert(counter(0), Terms { limit: Limit { limit: Some(40), enforcement: Enforcement::Hard, grace_percent: 0 }, resets_at: None });
+        // What the holder of each lease has in memory, and the tickets that clients have.
+        let (mut holders, mut tickets, mut now) = (Vec::<(u128, i64, u32)>::new(), Vec::<Ticket>::new(), 0);
+        for (number, (what, which, amount, actual)) in steps.into_iter().enumerate() {
+            let fresh = number as u128 + 1;
+            match what {
+                0 => if ledger.reserve(Reservation { expires_at: at(now + 30), ..lease(fresh, amount * 2) }).is_ok() {
+                    holders.push((fresh, amount * 2, 0));
+                },
+                1 | 2 if !holders.is_empty() => {
+                    let place = which % holders.len();
+                    let (of, left, serial) = &mut holders[place];
+                    if *left >= amount {
+                        (*left, *serial) = (*left - amount, *serial + 1);
+                        tickets.push(ticket(*of, *serial, amount));
+                    }
+                }
+                3 if !tickets.is_empty() => {
+                    let shown = tickets[which % tickets.len()].clone();
+                    if ledger.present(tenant(), &shown, at(now)).is_ok() {
+                        let id = (tenant(), shown.id());
+                        let used = BTreeMap::from([("key_0".to_owned(), actual.min(shown.amount))]);
+                        let _ = if actual == 0 { ledger.release(id, at(now)) } else { ledger.commit(id, &used, at(now)) };
+                    }
+                }
+                4 if !holders.is_empty() => {
+                    let (of, left, _) = holders.swap_remove(which % holders.len());
+                    if actual > 0 { // else its holder has died
+                        ledger.close(id(of), left);
+                    }
+                }
+                _ => {
+                    now += amount;
+                    let all: Vec<_> = ledger.reservations.keys().copied().collect();
+                    all.into_iter().for_each(|id| ledger.expire(id, at(now)));
+                }
+            }
+            let found = ledger.counters.get(&counter(0)).copied().unwrap_or_default();
+            let held: i64 = ledger.reservations.values().filter(|row| row.state == State::Held)
+                .flat_map(Reservation::lines).map(|line| line.amount).sum();
+            let used: i64 = ledger.reservations.values().filter_map(|row| row.committed.as_ref()?.get("key_0")).sum();
+            prop_assert_eq!(found, Counter { used, reserved: held });
+            prop_assert!(used + held <= 40);
+        }
+        let all: Vec<_> = ledger.reservations.keys().copied().collect();
+        all.into_iter().for_each(|id| ledger.expire(id, at(now + 100)));
+        prop_assert_eq!(ledger.counters.get(&counter(0)).copied().unwrap_or_default().reserved, 0);
     }
 }

@@ -119,3 +119,32 @@ async fn a_tenant_that_waits_for_its_own_rows_takes_no_connections_from_others()
     lock.commit().await.unwrap();
     assert!(waiting.join_all().await.iter().all(|status| *status == 200));
 }
+
+#[tokio::test]
+async fn operations_beyond_a_tenants_share_of_the_server_wait_in_its_own_queue() {
+    let app = TestApp::with("rates.operations_at_once = 1\nrates.operation_patience = \"300ms\"").await;
+    let (busy, quiet) = (app.tenant("busy").await, app.tenant("quiet").await);
+    let (service, neighbour) = (app.full_service(&busy).await, app.full_service(&quiet).await);
+    let database = app.database.superuser().await;
+    #[expect(clippy::disallowed_methods, reason = "holds the row that a request waits for")]
+    let lock = database.begin().await.unwrap();
+    lock.execute_unprepared(&format!("select from tenantry.tenants where tenant_id = '{}' for update", busy.id))
+        .await
+        .unwrap();
+    let update = "mutation($id: ID!) { updateTenant(input: {id: $id, name: \"busy\"}) { tenant { version } } }";
+    let (waiting, id) = (service.clone(), busy.id);
+    let waiting = tokio::spawn(async move { waiting.graphql(update, json!({ "id": id })).await });
+    let mut refused = service.graphql(VIEWER, json!({})).await;
+    for _ in 0..100 {
+        if !refused.body["errors"].is_null() {
+            break; // the update has the one place now
+        }
+        refused = service.graphql(VIEWER, json!({})).await;
+    }
+    assert_eq!(refused.code(), "rate_limited", "{}", refused.text);
+    neighbour.ok(VIEWER, json!({})).await;
+    let patient = tokio::spawn(async move { service.graphql(VIEWER, json!({})).await });
+    lock.rollback().await.unwrap();
+    assert!(waiting.await.unwrap().body["errors"].is_null());
+    assert!(patient.await.unwrap().body["errors"].is_null(), "who waits gets its turn");
+}
