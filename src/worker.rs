@@ -37,6 +37,7 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
 /// Keys and revocations first: they are about who may ask, and the rest wakes those who do.
 async fn hear(app: &App, heard: Heard) {
     app.oauth.hear(&heard).await;
+    app.quotas.hear(&heard);
     app.tenancy.snapshots().hear(heard).await;
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) tenant: TenantId,
     pub(super) subject: String,
     pub(super) ask: Ask,
+    /// Whether it is asked again where another replica may still hold what it needs.
+    pub(super) is_patient: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -159,6 +161,7 @@ async fn attempt(desk: &Desk, jobs: &[Job], refusals: Refusals) -> Result<Attemp
         return Ok(Attempt::MayFit(refused.into_iter().map(|(tenant, _)| tenant).collect()));
     }
     let elsewhere = freeing::leased_elsewhere(&tx, &refused, now).await?;
+    freeing::recall(&tx, elsewhere.keys()).await?;
     let leased = leasing::take(desk, &mut ledger, jobs, &answers, &known, now);
     finish(tx, &ledger, &keep, now).await?;
     coming_back.done();
@@ -167,6 +170,7 @@ async fn attempt(desk: &Desk, jobs: &[Job], refusals: Refusals) -> Result<Attemp
     }
     let is_early = |job: &Job, answer: &Result<Answer>| {
         is_refusal(answer)
+            && job.is_patient
             && !elsewhere.is_empty()
             && holds_of(job, &known, now).is_ok_and(|wanted| ledger.would_fit(&wanted, &elsewhere))
     };

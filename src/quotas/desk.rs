@@ -37,6 +37,8 @@ struct Waiting {
 }
 
 const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// After a second, what a replica holds that does not give it back counts as held.
+const ROUNDS: u32 = 20;
 
 #[derive(Debug, Default)]
 struct Lane {
@@ -69,9 +71,10 @@ impl Desk {
     }
 
     /// Has the job decided and committed, with whatever else waits.
-    pub(super) async fn ask(self: &Arc<Self>, job: Job) -> Result<Answer> {
+    pub(super) async fn ask(self: &Arc<Self>, mut job: Job) -> Result<Answer> {
         let lane = self.hasher.hash_one(job.tenant) as usize % self.lanes.len();
-        loop {
+        for round in 1.. {
+            job.is_patient = round < ROUNDS;
             let (reply, answer) = oneshot::channel();
             if self.join(lane, Waiting { job: job.clone(), reply })? {
                 let desk = self.clone();
@@ -79,10 +82,11 @@ impl Desk {
             }
             match answer.await.map_err(|_| Error::internal("a batch of quotas ended without an answer"))? {
                 Some(answer) => return answer,
-                // Ends when the other replica's lease does, in `quotas.lease` at most.
+                // What was recalled comes in a moment; from a replica that has died it does not.
                 None => tokio::time::sleep(ASK_AGAIN).await,
             }
         }
+        unreachable!("a job that is not patient is answered")
     }
 
     /// Queues behind what waits. Answers whether nobody is at work on the lane.

@@ -81,6 +81,25 @@ pub(super) async fn leased_elsewhere(
     Ok(leased)
 }
 
+/// Begin of the notification by which replicas ask each other for what they have leased: tenant and key follow.
+const RECALL: &str = "quota";
+
+/// Asks other replicas, at commit, to give back what they have leased of these counters and nobody took.
+pub(super) async fn recall(tx: &OperatorTx, counters: impl Iterator<Item = &CounterKey>) -> Result<()> {
+    for counter in counters {
+        let told = format!("{RECALL} {} {}", counter.tenant, counter.key);
+        tx.row("select pg_notify('tenantry', $1)::text", [told.into()]).await?;
+    }
+    Ok(())
+}
+
+/// What a notification asks for.
+pub(super) fn recalled(told: &str) -> Option<(TenantId, &str)> {
+    let mut words = told.split(' ');
+    let (recall, tenant, key) = (words.next()?, words.next()?, words.next()?);
+    Some((tenant.parse().ok()?, key)).filter(|_| recall == RECALL)
+}
+
 /// Gives back what is over of these tenants.
 pub(super) async fn free(desk: &Desk, tenants: &BTreeSet<TenantId>) -> Result<()> {
     let now = desk.isolation.clock().now();

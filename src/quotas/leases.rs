@@ -247,3 +247,117 @@ impl Held {
         Closing { tenant, lease: self.row.id, idle: self.left }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quotas::ledger::{CounterKey, Hold, Lease, State};
+
+    const KNOWN: Basis = Basis { tenant: 7, platform: 3 };
+
+    fn at(millisecond: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(millisecond).unwrap()
+    }
+
+    fn tenant() -> TenantId {
+        TenantId::from_uuid(uuid::Uuid::from_u128(9))
+    }
+
+    fn leases() -> Leases {
+        Leases::new(TimeDelta::seconds(2))
+    }
+
+    fn held(amount: i64) -> Held {
+        let counter = CounterKey { tenant: tenant(), key: "users".into(), window: String::new() };
+        let row = Reservation {
+            tenant: tenant(),
+            id: ReservationId::from_uuid(uuid::Uuid::from_u128(1)),
+            subject: "service".into(),
+            state: State::Held,
+            holds: vec![Hold { counter, amount }],
+            created_at: at(0),
+            expires_at: at(302_000),
+            committed: None,
+            lease: Lease::Open { until: at(2000) },
+            ticket: None,
+        };
+        let standing = Standing { key: "users".into(), limit: Some(1000), used: 5, reserved: 10, resets_at: None };
+        Held { row, until: at(2000), basis: KNOWN, standing, left: amount, drawn: 0, serial: 0 }
+    }
+
+    fn wanting(leases: &Leases, amount: i64, now: i64) -> Option<i64> {
+        match leases.ask(tenant(), "users", amount, at(now), KNOWN) {
+            Asked::Wanting(wanted) => wanted,
+            Asked::Drawn(drawn) => panic!("{drawn:?}"),
+        }
+    }
+
+    /// Leases of a counter that is hot, with this one.
+    fn holding(amount: i64) -> Leases {
+        let leases = leases();
+        (0..3).for_each(|now| _ = wanting(&leases, 1, now));
+        leases.hold(held(amount));
+        leases
+    }
+
+    #[test]
+    fn a_counter_is_hot_that_is_asked_for_three_times_within_a_span() {
+        let often = leases();
+        assert_eq!([0, 1, 2].map(|now| wanting(&often, 5, now)), [None, None, Some(30)]);
+        let seldom = leases();
+        assert_eq!([0, 4000, 8000, 12_000].map(|now| wanting(&seldom, 5, now)), [None; 4]);
+        let switched_off = Leases::new(TimeDelta::zero());
+        assert_eq!([0, 1, 2, 3].map(|now| wanting(&switched_off, 5, now)), [None; 4]);
+    }
+
+    #[test]
+    fn a_lease_is_as_large_as_the_demand_and_small_beside_the_room() {
+        let leases = leases();
+        let size = |wanted, amount, room| leases.size(tenant(), "users", wanted, amount, room);
+        assert_eq!(size(100, 1, None), Some(100));
+        assert_eq!(size(100, 1, Some(100_000)), Some(100));
+        assert_eq!(size(100, 1, Some(160)), Some(10));
+        assert_eq!(size(100, 1, Some(63)), None, "three requests are not worth a row");
+        assert_eq!(size(100, 3, Some(160)), None);
+        assert_eq!(size(100, 1, Some(0)), None);
+        assert_eq!(holding(5).size(tenant(), "users", 100, 1, None), None, "there is one");
+    }
+
+    #[test]
+    fn what_is_drawn_is_never_more_than_what_is_held_and_every_draw_has_a_number() {
+        let leases = holding(10);
+        let mut serials = Vec::new();
+        for _ in 0..3 {
+            let Asked::Drawn(drawn) = leases.ask(tenant(), "users", 3, at(10), KNOWN) else { panic!("it has enough") };
+            serials.push((drawn.serial, drawn.standing.reserved));
+        }
+        assert_eq!(serials, [(1, 13), (2, 16), (3, 19)]);
+        assert_eq!(leases.idle(tenant(), "users", ""), 1);
+        assert!(wanting(&leases, 3, 11).is_some());
+        let closing = leases.closing_of([tenant()].into_iter());
+        assert_eq!(closing.iter().map(|closing| closing.idle).collect::<Vec<_>>(), [1], "and it comes back");
+    }
+
+    #[test]
+    fn a_lease_is_not_drawn_from_after_its_time_or_when_something_has_changed() {
+        for (now, known) in [(2000, KNOWN), (10, Basis { tenant: 8, ..KNOWN }), (10, Basis { platform: 4, ..KNOWN })] {
+            let leases = holding(10);
+            assert!(matches!(leases.ask(tenant(), "users", 1, at(now), known), Asked::Wanting(_)));
+            assert_eq!(leases.closing(Some(at(now))).len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_over_is_closed_and_what_is_cold_forgotten() {
+        let leases = holding(10);
+        assert_eq!(leases.closing(Some(at(1999))), []);
+        let closing = leases.closing(Some(at(2000)));
+        assert_eq!(closing.len(), 1);
+        leases.put_back(closing.clone());
+        assert_eq!(leases.closing(Some(at(2001))), closing, "who fails puts it back");
+        leases.closing(Some(at(4001)));
+        assert!(leases.shard(tenant()).tenants.is_empty());
+        assert_eq!(holding(10).closing(None).len(), 1, "all of them, at the end");
+        assert!(holding(10).stop(tenant(), "users"));
+    }
+}

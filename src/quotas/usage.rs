@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::{Context as _, Error, Result},
     isolation::{IdempotencyKey, TenantScope, TenantTx},
-    platform::ids::TenantId,
+    platform::{db::Heard, ids::TenantId},
     tenancy::{Part as _, Plan, Tenant},
 };
 
@@ -208,6 +208,21 @@ impl Quotas {
         Ok(ended)
     }
 
+    /// Follows the listener: another replica would refuse what this one has leased and nobody took.
+    pub fn hear(&self, heard: &Heard) {
+        let Heard::Notified(told) = heard else { return };
+        let Some((tenant, key)) = freeing::recalled(told) else { return };
+        if self.desk.leases.stop(tenant, key) {
+            let desk = self.desk.clone();
+            // Not here: what is heard next must not wait for the database.
+            tokio::spawn(async move {
+                if let Err(error) = freeing::free(&desk, &BTreeSet::from([tenant])).await {
+                    tracing::warn!(%error, "what was recalled of a lease comes back later");
+                }
+            });
+        }
+    }
+
     /// Gives back what this replica leased and did not promise in time.
     pub async fn close_due_leases(&self) -> Result<()> {
         freeing::close(&self.desk, Some(self.isolation.clock().now())).await
@@ -234,7 +249,7 @@ impl Quotas {
 
     async fn ask(&self, scope: &TenantScope, ask: Ask) -> Result<Answer> {
         let (tenant, subject) = (scope.tenant(), scope.caller().actor().name);
-        self.desk.ask(Job { tenant, subject, ask }).await
+        self.desk.ask(Job { tenant, subject, ask, is_patient: true }).await
     }
 
     async fn known(&self, tenant: TenantId) -> Result<Known> {

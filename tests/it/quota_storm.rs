@@ -223,13 +223,13 @@ async fn kills_and_many_clients_admit_nothing_beyond_the_limit_and_leak_nothing(
         let storm = storms[number as usize % storms.len()].clone();
         clients.spawn(async move { storm.client(number).await });
     }
-    sleep(Duration::from_secs(2)).await;
+    storm_on(&storms).await;
     second.kill().await;
     second = other.serve().await;
     *servers[1].write().await = second.with_token(&token);
-    sleep(Duration::from_secs(2)).await;
+    storm_on(&storms).await;
     kill(postmaster(&first), Signal::SIGKILL).unwrap();
-    sleep(Duration::from_secs(4)).await;
+    storm_on(&storms).await;
     storms.iter().for_each(|storm| storm.account.over.store(true, Ordering::Relaxed));
     while let Some(ended) = clients.join_next().await {
         ended.unwrap();
@@ -238,6 +238,19 @@ async fn kills_and_many_clients_admit_nothing_beyond_the_limit_and_leak_nothing(
         check(storm, &first, &second, &token).await;
     }
     assert!(storms[1].account.leased.load(Ordering::Relaxed) > 30, "nothing was promised out of leases");
+}
+
+/// Goes on for two seconds, and on a busy machine until each of the storms has been granted thirty more; for eight seconds at most,
+/// for all must be over before the first reservation expires.
+async fn storm_on(storms: &[Arc<Storm>]) {
+    let granted = || storms.iter().map(|storm| storm.account.granted.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    let before = granted();
+    for tick in 0..80 {
+        sleep(Duration::from_millis(100)).await;
+        if tick > 20 && granted().iter().zip(&before).all(|(now, before)| *now >= before + 30) {
+            return;
+        }
+    }
 }
 
 async fn check(storm: &Storm, first: &Server, second: &Server, token: &str) {
@@ -255,7 +268,7 @@ async fn check(storm: &Storm, first: &Server, second: &Server, token: &str) {
         storm.kind.limit
     );
     let limit = storm.kind.limit;
-    assert!(most <= limit && account.granted.load(Ordering::Relaxed) > 200);
+    assert!(most <= limit && account.granted.load(Ordering::Relaxed) > 60);
     let standing = async |server: &Server| {
         server.with_token(token).ok(STANDING, json!({ "id": storm.tenant, "key": storm.kind.quota })).await["quotas"][0]
             .clone()

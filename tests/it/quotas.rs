@@ -382,6 +382,24 @@ async fn two_servers_with_leases_admit_exactly_the_limit() {
 }
 
 #[tokio::test]
+async fn what_another_server_has_leased_and_nobody_took_is_recalled_before_anything_is_refused() {
+    let app = TestApp::with("worker.interval = \"1h\"").await;
+    let acme = app.tenant("acme").await;
+    limit(&app, &acme, "max_users", 1000).await;
+    let replica = app.replica("worker.interval = \"1h\"").await;
+    let (here, there) = (app.full_service(&acme).await, replica.full_service(&acme).await);
+    tickets(&there, "max_users", 20).await;
+    let more = "select (reserved > 20)::text as it from tenantry.quota_usage";
+    assert_eq!(column(&app, more).await, ["true"], "a lease holds more than was promised");
+    let all = json!({ "input": { "lines": lines(&[("max_users", 980)]) } });
+    here.ok(RESERVE, all).await;
+    let one = json!({ "input": { "lines": lines(&[("max_users", 1)]) } });
+    for client in [&here, &there] {
+        assert_eq!(client.refused(RESERVE, one.clone()).await, "quota_exceeded");
+    }
+}
+
+#[tokio::test]
 async fn a_limit_that_is_lowered_ends_what_is_promised_from_memory_and_what_is_idle_comes_back() {
     let app = TestApp::with("worker.interval = \"1h\"").await;
     let acme = app.tenant("acme").await;
@@ -394,7 +412,7 @@ async fn a_limit_that_is_lowered_ends_what_is_promised_from_memory_and_what_is_i
     assert_eq!(service.refused(RESERVE, input.clone()).await, "quota_exceeded");
     service.ok(RELEASE, named(&ids[0])).await;
     service.ok(RESERVE, input).await;
-    app.advance(TimeDelta::seconds(3));
+    app.advance(TimeDelta::seconds(6));
     app.run_due().await;
     let held = "select reserved::text as it from tenantry.quota_usage where quota_key = 'max_users'";
     assert_eq!(column(&app, held).await, ["20"], "nothing idle is leased any more");
