@@ -13,6 +13,7 @@ use super::{
     key::{QuotaKey, QuotaKeys},
     ledger::{CounterKey, Hold, Ledger, Reservation, State, Terms},
     limit::{Limit, limit},
+    settling,
     store::{self, Id, Journals, Keep, Once},
     usage::{LedTo, led_to},
     window::Window,
@@ -66,6 +67,8 @@ const ATTEMPTS: usize = 5;
 
 /// Decides all jobs in one transaction. The outer error is the transaction's: then nothing was done.
 pub(super) async fn decide(desk: &Desk, jobs: &[Job]) -> Result<Vec<Result<Answer>>> {
+    // Before rows are locked: it needs them, too.
+    settling::settle(desk, &jobs.iter().map(|job| job.tenant).collect::<Vec<_>>()).await?;
     let mut refusals = Refusals::MayBeOutdated;
     for _ in 0..ATTEMPTS {
         if let Some(answers) = attempt(desk, jobs, refusals).await? {

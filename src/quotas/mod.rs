@@ -1,10 +1,11 @@
 //! What a tenant may have, how much of it is used, and promises of more.
 //!
-//! *Owns*: `quota_keys`, `quota_overrides`, `quota_boosts`, `quota_usage`, `quota_reservations`. *Rules*: a limit is the
-//! catalogue's default, then the plan's, then the contract's, with boosts on top (`limit.rs`); whether something fits is decided
+//! *Owns*: `quota_keys`, `quota_overrides`, `quota_boosts`, `quota_usage`, `quota_reservations`, `quota_settlements`, `quota_burns`.
+//! *Rules*: a limit is the catalogue's default, then the plan's, then the contract's, with boosts and grants on top (`limit.rs`); how
+//! much of a grant a period burns is settled in `settle.rs`; whether something fits is decided
 //! in `ledger.rs`, on rows that are locked, against limits as new as the rows; an answer is given after its commit.
 //!
-//! *Emits*: QuotaDefined, QuotaRedefined, QuotaSet, QuotaCleared, QuotaBoosted, QuotaBoostEnded, QuotaLimitPassed.
+//! *Emits*: QuotaDefined, QuotaRedefined, QuotaSet, QuotaCleared, QuotaBoosted, QuotaBoostEnded, QuotaLimitPassed, GrantBurnt.
 
 mod allowance;
 mod allowing;
@@ -12,10 +13,14 @@ mod batch;
 mod ceiling;
 mod defining;
 mod desk;
+mod granted;
 pub mod graphql;
 mod key;
 mod ledger;
 mod limit;
+mod reckoning;
+mod settle;
+mod settling;
 mod store;
 mod usage;
 mod window;
@@ -31,7 +36,8 @@ pub use self::{
     batch::{Answer, Standing},
     key::{Enforcement, Kind, Period, QuotaKey, QuotaKeys},
     ledger::{Reservation, State},
-    limit::{Limit, Source, Step},
+    limit::{Limit, Source, Step, steps},
+    reckoning::{Reckoned, Reckoning},
     usage::{Line, Preview, Quota},
 };
 use crate::{config, isolation::Isolation, tenancy::Tenancy};

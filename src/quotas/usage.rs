@@ -13,7 +13,7 @@ use super::{
     key::QuotaKey,
     ledger::{Counter, CounterKey},
     limit::{Limit, Source, limit, steps},
-    store,
+    settling, store,
     window::Window,
 };
 use crate::{
@@ -180,6 +180,7 @@ impl Quotas {
     }
 
     async fn known(&self, tenant: TenantId) -> Result<Known> {
+        settling::settle(&self.desk, &[tenant]).await?;
         Known::read(&self.desk, [tenant].into_iter()).await
     }
 
@@ -208,6 +209,7 @@ pub(super) fn led_to(key: &QuotaKey, plan: &Plan, allowances: &Allowances, now: 
             Source::Catalogue(_) | Source::Plan(_) => led_to.0 = step.limit,
             Source::Override(contract) => led_to.1 = Some(contract.clone()),
             Source::Boost(boost) => led_to.2.push(boost.clone()),
+            Source::Grant(_) => {}
         }
     }
     led_to
