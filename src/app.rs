@@ -8,8 +8,10 @@ use crate::{
     access::{ExternalKeys, KeyRing, TokenVerifier, VerifierSettings},
     audit::Audit,
     config::Config,
+    entitlements::Entitlements,
     error::{Error, Kind, Result},
     flags::Flags,
+    grants,
     health::Health,
     isolation::{Budgets, Isolation, OperatorScope},
     journal::Signals,
@@ -42,6 +44,7 @@ pub struct App {
     pub quotas: Quotas,
     pub flags: Flags,
     pub rates: Rates,
+    pub entitlements: Entitlements,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
     /// Open sockets, to wait for.
@@ -65,9 +68,12 @@ impl App {
         let oauth = OAuth::new(isolation.clone(), tenancy.clone(), keyring.clone(), master.clone(), &config);
         let audit = Audit::new(isolation.clone(), signals.clone(), keyring.clone(), config.journal.clone());
         let health = Health::new(isolation.clone(), tenancy.clone());
+        grants::remember(&tenancy);
         let quotas = Quotas::new(isolation.clone(), tenancy.clone(), &master, config.quotas.clone());
         let flags = Flags::new(isolation.clone(), tenancy.clone());
         let rates = Rates::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.rates.clone());
+        let entitlements =
+            Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
         Ok(Self {
             config: Arc::new(config),
             clock,
@@ -84,6 +90,7 @@ impl App {
             quotas,
             flags,
             rates,
+            entitlements,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
         })

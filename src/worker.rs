@@ -90,7 +90,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 9] = [
+const TASKS: [Task; 11] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -125,6 +125,16 @@ const TASKS: [Task; 9] = [
         name: "boosts",
         every: TimeDelta::zero(),
         run: |app| async { app.quotas.end_due_boosts().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "burnt grants",
+        every: TimeDelta::zero(),
+        run: |app| async { app.quotas.settle_due().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "grants",
+        every: TimeDelta::zero(),
+        run: |app| async { app.entitlements.end_due_grants().await.map(|()| Left::Nothing) }.boxed(),
     },
     Task {
         name: "ended reservations",

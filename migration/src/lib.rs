@@ -12,6 +12,7 @@ mod m20261121_000006_quotas;
 mod m20261121_000007_rates;
 mod m20261121_000008_hierarchy;
 mod m20261125_000009_quota_leases;
+mod m20261121_000010_entitlements;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000007_rates::Migration),
             Box::new(m20261121_000008_hierarchy::Migration),
             Box::new(m20261125_000009_quota_leases::Migration),
+            Box::new(m20261121_000010_entitlements::Migration),
         ]
     }
 }

@@ -30,10 +30,11 @@ pub enum Scope {
     FlagRead,
     FlagWrite,
     RateCheck,
+    EntitlementRead,
 }
 
 impl Scope {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -54,6 +55,7 @@ impl Scope {
         Self::FlagRead,
         Self::FlagWrite,
         Self::RateCheck,
+        Self::EntitlementRead,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -78,6 +80,7 @@ impl Scope {
             Self::FlagRead => "auth:flag:read",
             Self::FlagWrite => "auth:flag:write",
             Self::RateCheck => "auth:rate:check",
+            Self::EntitlementRead => "auth:entitlement:read",
         }
     }
 
@@ -190,12 +193,18 @@ impl Role {
         use Scope::*;
         match self {
             Self::Admin => ScopeSet::ALL,
-            Self::Support => [TenantRead, PlanRead, ClientRead, HealthRead, QuotaRead, FlagRead].into_iter().collect(),
-            Self::Billing => [TenantRead, PlanRead, PlanWrite, LifecycleWrite, HealthRead, QuotaRead, LimitWrite]
+            Self::Support => [TenantRead, PlanRead, ClientRead, HealthRead, QuotaRead, FlagRead, EntitlementRead]
                 .into_iter()
                 .collect(),
+            Self::Billing => {
+                [TenantRead, PlanRead, PlanWrite, LifecycleWrite, HealthRead, QuotaRead, LimitWrite, EntitlementRead]
+                    .into_iter()
+                    .collect()
+            }
             Self::Auditor => {
-                [TenantRead, PlanRead, ClientRead, AuditRead, HealthRead, QuotaRead, FlagRead].into_iter().collect()
+                [TenantRead, PlanRead, ClientRead, AuditRead, HealthRead, QuotaRead, FlagRead, EntitlementRead]
+                    .into_iter()
+                    .collect()
             }
         }
     }
@@ -294,6 +303,17 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.setFlag", "flag.set", Scope::FlagWrite, Anyone, Write),
     rule("Mutation.approveFlagChange", "flag.approve", Scope::FlagWrite, Platform, Write),
     rule("Mutation.rejectFlagChange", "flag.reject", Scope::FlagWrite, Platform, Write),
+    rule("Query.entitlement", "entitlement.check", Scope::EntitlementRead, Anyone, Read),
+    rule("Query.entitlements", "entitlement.list", Scope::EntitlementRead, Anyone, Read),
+    rule("Query.entitlementGrants", "grant.list", Scope::EntitlementRead, Anyone, Read),
+    rule("Query.explainAccess", "access.explain", Scope::EntitlementRead, Anyone, Read),
+    rule("Query.resourceKinds", "resource.list", Scope::EntitlementRead, Anyone, Read),
+    rule("Mutation.grantEntitlement", "entitlement.grant", Scope::LimitWrite, Platform, Write),
+    rule("Mutation.revokeGrant", "grant.revoke", Scope::LimitWrite, Platform, Write),
+    rule("Mutation.setAllowList", "allowList.set", Scope::LimitWrite, Platform, Write),
+    rule("Mutation.setPlanAllowList", "allowList.setOfPlan", Scope::PlanWrite, Platform, Write),
+    rule("Mutation.defineResourceKind", "resource.defineKind", Scope::PlanWrite, Platform, Write),
+    rule("Mutation.defineResource", "resource.define", Scope::PlanWrite, Platform, Write),
     rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
     rule("Subscription.tenantEvents", "tenant.watch", Scope::TenantRead, Anyone, Read),
     rule("TenantEvent.entry", "audit.read", Scope::AuditRead, Anyone, Read),

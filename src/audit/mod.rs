@@ -16,6 +16,7 @@ mod follow;
 pub mod graphql;
 mod jobs;
 mod list;
+mod origin;
 mod pulse;
 mod reach;
 mod record;
@@ -31,6 +32,7 @@ pub use self::{
     export::{Export, ExportFormat, Exporter},
     feed::{Ahead, Batch, Feed},
     list::{Filter, Order},
+    origin::Sought,
     reach::{Chain, Reach},
     record::{Cursor, Record, Row},
     walk::{Problem, ProblemKind, Report},

@@ -51,6 +51,7 @@ impl Engine {
             .data(app.quotas.clone())
             .data(app.flags.clone())
             .data(app.rates.clone())
+            .data(app.entitlements.clone())
             .data(app.isolation.clone())
             .data(LargestPage(app.config.graphql.page_size));
         if !app.config.graphql.introspection {

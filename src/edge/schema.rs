@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     audit::graphql::{AuditQuery, AuditSubscription},
+    entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
     oauth::graphql::{OAuthMutation, OAuthQuery},
@@ -17,11 +18,19 @@ use crate::{
 
 /// Everything that can be read.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery, QuotaQuery, FlagQuery);
+pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery, QuotaQuery, FlagQuery, EntitlementQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
-pub struct Mutation(TenantMutation, OAuthMutation, HealthMutation, QuotaMutation, FlagMutation, RatesMutation);
+pub struct Mutation(
+    TenantMutation,
+    OAuthMutation,
+    HealthMutation,
+    QuotaMutation,
+    FlagMutation,
+    RatesMutation,
+    EntitlementMutation,
+);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

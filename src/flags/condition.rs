@@ -79,7 +79,7 @@ pub struct Facts<'a> {
     pub isolation_tier: &'a str,
     pub status: &'a str,
     pub labels: &'a BTreeMap<String, String>,
-    /// Of the plan.
+    /// Of the plan, and given beside it.
     pub features: &'a [String],
 }
 

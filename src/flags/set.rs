@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
+    grants::{Held, Kind as Given},
     isolation::{Conditions, OperatorScope, TenantScope},
     journal::Entry,
     platform::{
@@ -160,7 +161,11 @@ impl Flags {
         if tenant.status == Status::Erased {
             return Err(Error::not_found());
         }
-        Ok(self.tenancy.plan(&tenant.plan).await?.features.0)
+        let mut features = self.tenancy.plan(&tenant.plan).await?.features.0;
+        if let Some(snapshot) = self.tenancy.snapshots().get(tenant.id).await? {
+            features.extend(snapshot.part::<Held>()?.active(Given::Feature, self.now()).map(|grant| grant.key.clone()));
+        }
+        Ok(features)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One moment of one tenant, as it stands in memory: what answers are decided on.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -15,13 +15,14 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    grants::{Held, Kind},
     platform::ids::TenantId,
     tenancy::{Catalogue, Snapshot},
 };
 
 /// Grows when the same definitions could be decided differently: a client must not take an answer of an older release for
 /// a present one.
-const EVALUATOR: u32 = 1;
+const EVALUATOR: u32 = 2;
 
 /// What is known of the tenant and of the platform, now. Asks no database while both are in memory.
 #[derive(Clone, Debug)]
@@ -89,10 +90,13 @@ impl View {
     /// answer is made of is in a version; what changes by itself is in the count of turns.
     pub fn fingerprint(&self, request: &[u8]) -> Result<String> {
         use aws_lc_rs::digest::{Context, SHA256};
-        let (tenant, turns) = (&self.tenant.tenant, self.tenant.part::<Settings>()?.turns_before(self.now));
-        let versions = [self.tenant.version, tenant.version, self.platform.version, turns as i64, i64::from(EVALUATOR)];
+        let tenant = &self.tenant.tenant;
+        let turns = self.tenant.part::<Settings>()?.turns_before(self.now);
+        let given = self.tenant.part::<Held>()?.turns_before(self.now);
+        let versions = [self.tenant.version, tenant.version, self.platform.version, turns as i64, given as i64];
         let mut hash = Context::new(&SHA256);
         hash.update(tenant.id.uuid().as_bytes());
+        hash.update(&EVALUATOR.to_be_bytes());
         for version in versions {
             hash.update(&version.to_be_bytes());
         }
@@ -101,12 +105,29 @@ impl View {
         Ok(hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// In which of the 100,000 buckets the rollout of a rule, by its place, puts the tenant or the context; `None` where the
+    /// rule has none, or the context does not name what is put into buckets.
+    pub fn bucket(&self, flag: &Flag, rule: usize, context: &Map<String, Value>) -> Result<Option<u32>> {
+        let Some(rollout) = flag.rules.0.get(rule).and_then(|rule| rule.rollout.as_ref()) else { return Ok(None) };
+        self.with_evaluator(context, |evaluator, _| evaluator.bucket(flag, rollout))
+    }
+
     fn decide(
         &self,
         context: &Map<String, Value>,
         places: impl IntoIterator<Item = usize>,
     ) -> Result<Vec<(usize, Verdict)>> {
-        let (tenant, definitions) = (&self.tenant.tenant, self.definitions()?);
+        self.with_evaluator(context, |evaluator, definitions| {
+            places.into_iter().map(|place| (place, evaluator.evaluate(&definitions.flags[place]))).collect()
+        })
+    }
+
+    fn with_evaluator<T>(
+        &self,
+        context: &Map<String, Value>,
+        ask: impl for<'a> FnOnce(&Evaluator<'a>, &'a Definitions) -> T,
+    ) -> Result<T> {
+        let (tenant, features) = (&self.tenant.tenant, self.features()?);
         let (id, tier, status) = (tenant.id.to_string(), tier_name(tenant), tenant.status.name());
         let facts = Facts {
             id: &id,
@@ -116,10 +137,22 @@ impl View {
             isolation_tier: &tier,
             status: &status,
             labels: &tenant.labels.0,
-            features: self.platform.plan(&tenant.plan).map_or(&[], |plan| &plan.features.0),
+            features: &features,
         };
-        let evaluator = Evaluator::new(definitions, self.tenant.part()?, Subject { facts, context, now: self.now });
-        Ok(places.into_iter().map(|place| (place, evaluator.evaluate(&definitions.flags[place]))).collect())
+        let subject = Subject { facts, context, now: self.now };
+        let definitions = self.definitions()?;
+        Ok(ask(&Evaluator::new(definitions, self.tenant.part()?, subject), definitions))
+    }
+
+    /// Those of the plan, and those that the tenant was given.
+    fn features(&self) -> Result<Cow<'_, [String]>> {
+        let of_plan = self.platform.plan(&self.tenant.tenant.plan).map_or(&[][..], |plan| &plan.features.0);
+        let mut given =
+            self.tenant.part::<Held>()?.active(Kind::Feature, self.now).map(|grant| grant.key.clone()).peekable();
+        Ok(match given.peek() {
+            None => Cow::Borrowed(of_plan),
+            Some(_) => Cow::Owned(of_plan.iter().cloned().chain(given).collect()),
+        })
     }
 }
 

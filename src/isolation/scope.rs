@@ -159,6 +159,11 @@ impl OperatorScope {
         Self { caller: Arc::new(Caller::system(task)), effect: Effect::Write }
     }
 
+    /// What Tenantry reads by itself, on the way to an answer.
+    pub fn reading(task: &str) -> Self {
+        Self { caller: Arc::new(Caller::system(task)), effect: Effect::Read }
+    }
+
     pub fn caller(&self) -> &Caller {
         &self.caller
     }

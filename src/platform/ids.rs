@@ -83,6 +83,12 @@ id!(
     uuid_v7
 );
 
+id!(
+    /// What a tenant was given beside its plan: UUIDv7.
+    GrantId,
+    uuid_v7
+);
+
 impl TenantId {
     /// Owner of what belongs to the platform itself and to no tenant: the nil UUID, which a random id never is.
     /// A tenant's session can therefore never be bound to it.

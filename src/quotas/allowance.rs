@@ -7,7 +7,7 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::key::Enforcement;
+use super::{granted::Granted, key::Enforcement};
 use crate::{
     error::Result,
     platform::{
@@ -61,11 +61,12 @@ pub struct Boost {
     pub created_at: DateTime<Utc>,
 }
 
-/// Overrides and boosts of one tenant, in memory. Expired ones may be among them: their time is compared when they are used.
+/// Overrides, boosts and grants of one tenant, in memory. Expired ones may be among them: their time is compared when they are used.
 #[derive(Clone, Debug, Default)]
 pub struct Allowances {
     pub overrides: Vec<Override>,
     pub boosts: Vec<Boost>,
+    pub granted: Granted,
 }
 
 impl Allowances {
@@ -90,12 +91,13 @@ impl Part for Allowances {
         let overrides = Entity::find().filter(Column::TenantId.eq(owner)).order_by_asc(Column::Key).all(tx).await?;
         let rows = tx.rows(BOOSTS, [owner.into()]).await?;
         let boosts = rows.iter().map(|row| Boost::from_query_result(row, "")).collect::<Result<_, _>>()?;
-        Ok(Self { overrides, boosts })
+        Ok(Self { overrides, boosts, granted: Granted::load(tx, owner).await? })
     }
 
     fn weight(&self) -> usize {
         let overrides = self.overrides.iter().map(|found| 200 + found.reason.len());
-        overrides.chain(self.boosts.iter().map(|boost| 200 + boost.reason.len())).sum()
+        let boosts = self.boosts.iter().map(|boost| 200 + boost.reason.len());
+        overrides.chain(boosts).sum::<usize>() + self.granted.weight()
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     leases::Closing,
     leasing,
     ledger::{CounterKey, Hold, Lease, Ledger, Reservation, State},
+    settling,
     store::{self, Id, Keep, Once},
     ticket::Ticket,
 };
@@ -99,6 +100,8 @@ pub(super) type Decision = Option<Result<Answer>>;
 
 /// Decides all jobs in one transaction. The outer error is the transaction's: then nothing was done.
 pub(super) async fn decide(desk: &Desk, jobs: &[Job]) -> Result<Vec<Decision>> {
+    // Before rows are locked: it needs them, too.
+    settling::settle(desk, &jobs.iter().map(|job| job.tenant).collect::<Vec<_>>()).await?;
     let mut refusals = Refusals::MayBeOutdated;
     for _ in 0..ATTEMPTS {
         match attempt(desk, jobs, refusals).await? {

@@ -121,6 +121,12 @@ impl Known {
         Ok(led_to(key, plan, snapshot.part::<Allowances>()?, now))
     }
 
+    /// Whether the limit stays what it is from `now` to `until`, as far as nobody changes it: expiries and turns are known.
+    pub(super) fn is_steady(&self, counter: &CounterKey, now: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        let limit = |at| self.key(&counter.key, "key").and_then(|key| self.limit(counter.tenant, key, at)).ok();
+        limit(now) == limit(until)
+    }
+
     /// The versions of tenant and platform that answers are decided on.
     pub(super) fn version(&self, tenant: TenantId) -> Result<String> {
         Ok(format!("{}.{}", self.snapshot(tenant)?.version, self.catalogue.version))

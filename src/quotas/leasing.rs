@@ -49,6 +49,9 @@ fn take_one(
     let terms = *ledger.terms.get(&hold.counter)?;
     let ends = now + desk.leases.lasts();
     let until = terms.resets_at.map_or(ends, |resets_at| resets_at.min(ends));
+    if !known.is_steady(&hold.counter, now, until) {
+        return None;
+    }
     let standing = known.standing(granted.tenant, &hold.counter, ledger, now);
     let row = Reservation {
         id: ReservationId::generate(),

@@ -6,7 +6,7 @@ use super::{
     allowance::{Allowances, Boost, Override},
     key::{Enforcement, QuotaKey},
 };
-use crate::tenancy::Plan;
+use crate::{grants::Grant, tenancy::Plan};
 
 /// A limit as it stands at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,10 @@ pub enum Source<'a> {
     Plan(&'a Plan),
     Override(&'a Override),
     Boost(&'a Boost),
+    Grant(&'a Grant),
 }
 
-/// The steps in their order: the catalogue's default, the plan, the contract's override, boosts on top.
+/// The steps in their order: the catalogue's default, the plan, the contract's override, boosts and grants on top.
 pub fn steps<'a>(key: &'a QuotaKey, plan: &'a Plan, allowances: &'a Allowances, now: DateTime<Utc>) -> Vec<Step<'a>> {
     let mut limit = key.default_limit;
     let mut steps = vec![Step { source: Source::Catalogue(key), limit }];
@@ -63,19 +64,30 @@ pub fn steps<'a>(key: &'a QuotaKey, plan: &'a Plan, allowances: &'a Allowances, 
         limit = limit.map(|limit| limit.saturating_add(boost.amount));
         steps.push(Step { source: Source::Boost(boost), limit });
     }
+    for (grant, worth) in allowances.granted.of(key, now) {
+        limit = limit.map(|limit| limit.saturating_add(worth));
+        steps.push(Step { source: Source::Grant(grant), limit });
+    }
     steps
 }
 
 /// The limit that the steps lead to; asked on every request, so nothing is allocated.
 pub fn limit(key: &QuotaKey, plan: &Plan, allowances: &Allowances, now: DateTime<Utc>) -> Limit {
-    let (contract, boosts) = allowances.of(&key.key, now);
-    let planned = plan.quotas.0.get(&key.key).copied().unwrap_or(key.default_limit);
-    let agreed = contract.map_or(planned, |contract| contract.limit);
+    let contract = allowances.of(&key.key, now).0;
+    let granted = allowances.granted.of(key, now).map(|(_, worth)| worth);
     Limit {
-        limit: agreed.map(|limit| boosts.fold(limit, |limit, boost| limit.saturating_add(boost.amount))),
+        limit: agreed(key, plan, allowances, now).map(|limit| granted.fold(limit, i64::saturating_add)),
         enforcement: contract.and_then(|contract| contract.enforcement).unwrap_or(key.enforcement),
         grace_percent: contract.and_then(|contract| contract.grace_percent).unwrap_or(key.grace_percent),
     }
+}
+
+/// The limit without grants: what is used above it burns them.
+pub(super) fn agreed(key: &QuotaKey, plan: &Plan, allowances: &Allowances, now: DateTime<Utc>) -> Option<i64> {
+    let (contract, boosts) = allowances.of(&key.key, now);
+    let planned = plan.quotas.0.get(&key.key).copied().unwrap_or(key.default_limit);
+    let agreed = contract.map_or(planned, |contract| contract.limit);
+    agreed.map(|limit| boosts.fold(limit, |limit, boost| limit.saturating_add(boost.amount)))
 }
 
 #[cfg(test)]
@@ -84,8 +96,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        platform::ids::{BoostId, TenantId},
-        quotas::key::Kind,
+        grants,
+        platform::ids::{BoostId, GrantId, TenantId},
+        quotas::{granted::Granted, key::Kind},
         tenancy::{IsolationTier, Sla},
     };
 
@@ -159,6 +172,25 @@ mod tests {
         }
     }
 
+    fn granted(amount: i64, expires: i64) -> Grant {
+        Grant {
+            tenant_id: TenantId::from_uuid(uuid::Uuid::from_u128(7)),
+            grant_id: GrantId::from_uuid(uuid::Uuid::from_u128(1)),
+            kind: grants::Kind::Quota,
+            key: "users".into(),
+            amount: Some(amount),
+            burnt: 0,
+            priority: 0,
+            effective_at: at(0),
+            expires_at: Some(at(expires)),
+            ended_at: None,
+            reason: String::new(),
+            granted_by: String::new(),
+            version: 1,
+            created_at: at(0),
+        }
+    }
+
     #[test]
     fn a_ceiling_is_the_limit_and_its_grace_and_cannot_overflow() {
         let ceiling = |limit| Limit { limit, enforcement: Enforcement::Hard, grace_percent: 10 }.ceiling();
@@ -175,13 +207,15 @@ mod tests {
         fn a_limit_is_where_its_steps_lead(
             default in any::<Option<u32>>(), planned in any::<Option<Option<u32>>>(),
             agreed in any::<Option<(Option<u32>, Option<u8>)>>(), boosts in proptest::collection::vec((1i64..i64::MAX, any::<u8>()), 0..4),
+            given in proptest::collection::vec((1i64..i64::MAX, 1u8..), 0..4),
             now in any::<u8>(),
         ) {
             let wide = |limit: Option<u32>| limit.map(i64::from);
             let (key, plan) = (key(wide(default)), plan(planned.map(wide)));
             let overrides = agreed.map(|(limit, expires)| contract(wide(limit), expires.map(i64::from)));
             let boosts = boosts.into_iter().map(|(amount, expires)| boost(amount, expires.into())).collect();
-            let allowances = Allowances { overrides: overrides.into_iter().collect(), boosts };
+            let granted = Granted::of_levels(given.into_iter().map(|(amount, expires)| granted(amount, expires.into())).collect());
+            let allowances = Allowances { overrides: overrides.into_iter().collect(), boosts, granted };
             let last = steps(&key, &plan, &allowances, at(now.into())).pop().unwrap();
             prop_assert_eq!(limit(&key, &plan, &allowances, at(now.into())).limit, last.limit);
         }

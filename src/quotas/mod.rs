@@ -1,11 +1,12 @@
 //! What a tenant may have, how much of it is used, and promises of more.
 //!
-//! *Owns*: `quota_keys`, `quota_overrides`, `quota_boosts`, `quota_usage`, `quota_reservations`. *Rules*: a limit is the
-//! catalogue's default, then the plan's, then the contract's, with boosts on top (`limit.rs`); whether something fits is decided
-//! in `ledger.rs`, on rows that are locked, against limits as new as the rows; an answer is given after its commit, or out of a lease
-//! that was committed (`leases.rs`).
+//! *Owns*: `quota_keys`, `quota_overrides`, `quota_boosts`, `quota_usage`, `quota_reservations`, `quota_settlements`, `quota_burns`.
+//! *Rules*: a limit is the catalogue's default, then the plan's, then the contract's, with boosts and grants on top (`limit.rs`); how
+//! much of a grant a period burns is settled in `settle.rs`; whether something fits is decided
+//! in `ledger.rs`, on rows that are locked, against limits as new as the rows; an answer is given after its commit,
+//! or out of a lease that was committed (`leases.rs`).
 //!
-//! *Emits*: QuotaDefined, QuotaRedefined, QuotaSet, QuotaCleared, QuotaBoosted, QuotaBoostEnded, QuotaLimitPassed.
+//! *Emits*: QuotaDefined, QuotaRedefined, QuotaSet, QuotaCleared, QuotaBoosted, QuotaBoostEnded, QuotaLimitPassed, GrantBurnt.
 
 mod allowance;
 mod allowing;
@@ -14,6 +15,7 @@ mod ceiling;
 mod defining;
 mod desk;
 mod freeing;
+mod granted;
 pub mod graphql;
 mod key;
 mod known;
@@ -21,6 +23,9 @@ mod leases;
 mod leasing;
 mod ledger;
 mod limit;
+mod reckoning;
+mod settle;
+mod settling;
 mod store;
 mod ticket;
 mod usage;
@@ -36,7 +41,8 @@ pub use self::{
     batch::{Answer, Standing},
     key::{Enforcement, Kind, Period, QuotaKey, QuotaKeys},
     ledger::{Reservation, State},
-    limit::{Limit, Source, Step},
+    limit::{Limit, Source, Step, steps},
+    reckoning::{Reckoned, Reckoning},
     usage::{Line, Preview, Quota},
 };
 use self::{desk::Desk, ticket::Stamp};

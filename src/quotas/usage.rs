@@ -16,7 +16,7 @@ use super::{
     leases::{Asked, Basis, Drawn},
     ledger::{Counter, CounterKey, Lease},
     limit::{Limit, Source, limit, steps},
-    store,
+    settling, store,
     window::Window,
 };
 use crate::{
@@ -253,6 +253,7 @@ impl Quotas {
     }
 
     async fn known(&self, tenant: TenantId) -> Result<Known> {
+        settling::settle(&self.desk, &[tenant]).await?;
         Known::read(&self.desk, [tenant].into_iter()).await
     }
 
@@ -281,6 +282,7 @@ pub(super) fn led_to(key: &QuotaKey, plan: &Plan, allowances: &Allowances, now: 
             Source::Catalogue(_) | Source::Plan(_) => led_to.0 = step.limit,
             Source::Override(contract) => led_to.1 = Some(contract.clone()),
             Source::Boost(boost) => led_to.2.push(boost.clone()),
+            Source::Grant(_) => {}
         }
     }
     led_to

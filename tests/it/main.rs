@@ -12,6 +12,7 @@ mod binary;
 mod bombs_over_http;
 mod cli;
 mod crash;
+mod entitlements;
 mod flags;
 mod half_sent;
 mod health;

@@ -171,13 +171,18 @@ impl<'a> Evaluator<'a> {
 
     /// Whether the unit's bucket is among those of the rollout. Where the context does not name the unit, it is in none.
     fn is_inside(&self, flag: &Flag, rollout: &Rollout) -> bool {
-        let bucket = |unit: &str| bucket(&flag.key, &flag.salt, unit) < rollout.buckets;
+        self.bucket(flag, rollout).is_some_and(|bucket| bucket < rollout.buckets)
+    }
+
+    /// The unit's bucket; `None` where the context does not name the unit.
+    pub fn bucket(&self, flag: &Flag, rollout: &Rollout) -> Option<u32> {
+        let bucket = |unit: &str| bucket(&flag.key, &flag.salt, unit);
         if rollout.bucket_by == Attribute::TenantId {
-            return bucket(self.subject.facts.id);
+            return Some(bucket(self.subject.facts.id));
         }
         match rollout.bucket_by.find(&self.subject.facts, self.subject.context) {
-            Some(Found::Json(unit @ (Value::Number(_) | Value::Bool(_)))) => bucket(&unit.to_string()),
-            found => found.as_ref().and_then(Found::text).is_some_and(|unit| !unit.is_empty() && bucket(unit)),
+            Some(Found::Json(unit @ (Value::Number(_) | Value::Bool(_)))) => Some(bucket(&unit.to_string())),
+            found => found.as_ref().and_then(Found::text).filter(|unit| !unit.is_empty()).map(bucket),
         }
     }
 }

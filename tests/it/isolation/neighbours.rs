@@ -23,6 +23,8 @@ pub struct Neighbours {
     pub names: Vec<Name>,
     /// Ids of A's reservation and boost.
     a_quotas: [String; 2],
+    /// Id of A's grant of a quota.
+    a_grant: String,
 }
 
 /// A client of the token endpoint.
@@ -87,6 +89,13 @@ const RESERVE: &str = "mutation($lines: [QuotaLineInput!]!) { reserveQuota(input
 const LIMIT: &str = "mutation($id: ID!, $reason: String!) {
     setQuota(input: {tenantId: $id, key: \"max_users\", limit: 77, reason: $reason}) { quota { limit } }
     boostQuota(input: {tenantId: $id, key: \"max_users\", amount: 7, reason: $reason, expiresAt: \"2100-01-01T00:00:00Z\"}) { boost { id } } }";
+const GIVE: &str = "mutation($id: ID!, $reason: String!) {
+    defineResource(input: {resourceKind: \"models\", key: \"max_users\", name: \"A model\"}) { resource { key } }
+    setPlanAllowList(input: {plan: \"starter\", resourceKind: \"models\", resources: [\"max_users\"]}) { allowList { version } }
+    setAllowList(input: {tenantId: $id, resourceKind: \"models\", add: [\"max_users\"], reason: $reason}) { allowList { version } }
+    feature: grantEntitlement(input: {tenantId: $id, kind: FEATURE, key: \"max_users\", reason: $reason}) { grant { id } }
+    quota: grantEntitlement(input: {tenantId: $id, kind: QUOTA, key: \"max_users\", amount: 3, reason: $reason,
+      expiresAt: \"2100-01-01T00:00:00Z\"}) { grant { id } } }";
 const ENTRIES: &str =
     "query($id: ID) { audit(tenantId: $id, first: 1) { edges { cursor node { id hash requestId } } } }";
 const ALL_ENTRIES: &str = "{ audit(first: 1) { edges { cursor } } tenants(first: 1) { edges { cursor node { id } } } }";
@@ -119,6 +128,7 @@ impl Neighbours {
             b_client,
             names: Vec::new(),
             a_quotas: Default::default(),
+            a_grant: String::new(),
         };
         for _ in 0..entries {
             neighbours.happen_in_a().await;
@@ -126,6 +136,8 @@ impl Neighbours {
         neighbours.have_outages().await;
         neighbours.have_quotas(&neighbours.b, &neighbours.service).await;
         neighbours.a_quotas = neighbours.have_quotas(&neighbours.a, &neighbours.a_service).await;
+        neighbours.have_entitlements(&neighbours.b).await;
+        neighbours.a_grant = neighbours.have_entitlements(&neighbours.a).await;
         neighbours.use_flags().await;
         neighbours.use_idempotency_keys().await;
         neighbours.names = neighbours.names_of_a().await;
@@ -170,6 +182,12 @@ impl Neighbours {
         let held = service.ok(RESERVE, json!({ "lines": lines })).await;
         let ids = [&held["reserveQuota"]["reservation"]["id"], &made["boostQuota"]["boost"]["id"]];
         ids.map(|id| id.as_str().unwrap().to_owned())
+    }
+
+    /// A model that the tenant may use, and grants of a quota and a feature; answers the id of the former.
+    async fn have_entitlements(&self, tenant: &Tenant) -> String {
+        let given = self.admin.ok(GIVE, json!({ "id": tenant.id, "reason": tenant.canary })).await;
+        given["quota"]["grant"]["id"].as_str().unwrap().to_owned()
     }
 
     /// A definition with everything, and in both tenants a value and a change that waits.
@@ -227,6 +245,7 @@ impl Neighbours {
             name("outage id", text(&outage["node"]["id"]), Form::Id),
             name("reservation id", self.a_quotas[0].clone(), Form::Id),
             name("boost id", self.a_quotas[1].clone(), Form::Id),
+            name("grant id", self.a_grant.clone(), Form::Id),
             name("flag change", text(&changes["flagChangeRequests"][0]["id"]), Form::Id),
             name("slug", self.a.slug.clone(), Form::Text),
             name("external id", "annexed-text-2".to_owned(), Form::Text),
