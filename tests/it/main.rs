@@ -21,6 +21,7 @@ mod lifecycle;
 mod memory;
 mod oauth;
 mod outsiders;
+mod partners;
 mod permissions;
 mod pgbouncer;
 mod quota_storm;

@@ -87,6 +87,8 @@ const RESERVE: &str = "mutation($lines: [QuotaLineInput!]!) { reserveQuota(input
 const LIMIT: &str = "mutation($id: ID!, $reason: String!) {
     setQuota(input: {tenantId: $id, key: \"max_users\", limit: 77, reason: $reason}) { quota { limit } }
     boostQuota(input: {tenantId: $id, key: \"max_users\", amount: 7, reason: $reason, expiresAt: \"2100-01-01T00:00:00Z\"}) { boost { id } } }";
+const GRANT_PARTNER: &str =
+    "mutation($input: GrantPartnerAccessInput!) { grantPartnerAccess(input: $input) { access { version } } }";
 const ENTRIES: &str =
     "query($id: ID) { audit(tenantId: $id, first: 1) { edges { cursor node { id hash requestId } } } }";
 const ALL_ENTRIES: &str = "{ audit(first: 1) { edges { cursor } } tenants(first: 1) { edges { cursor node { id } } } }";
@@ -126,6 +128,7 @@ impl Neighbours {
         neighbours.have_outages().await;
         neighbours.have_quotas(&neighbours.b, &neighbours.service).await;
         neighbours.a_quotas = neighbours.have_quotas(&neighbours.a, &neighbours.a_service).await;
+        neighbours.have_partners().await;
         neighbours.use_flags().await;
         neighbours.use_idempotency_keys().await;
         neighbours.names = neighbours.names_of_a().await;
@@ -170,6 +173,18 @@ impl Neighbours {
         let held = service.ok(RESERVE, json!({ "lines": lines })).await;
         let ids = [&held["reserveQuota"]["reservation"]["id"], &made["boostQuota"]["boost"]["id"]];
         ids.map(|id| id.as_str().unwrap().to_owned())
+    }
+
+    /// A third tenant is the partner of both, and both are its.
+    async fn have_partners(&self) {
+        let third = self.app.created_tenant("integrator").await;
+        for tenant in [&self.a, &self.b] {
+            for (partner, accessed) in [(&third, tenant), (tenant, &third)] {
+                let input = json!({ "partnerId": partner.id, "tenantId": accessed.id, "scopes": ["auth:tenant:read"],
+                    "expiresAt": self.app.app.clock.now() + chrono::TimeDelta::days(30), "reason": accessed.canary });
+                self.admin.ok(GRANT_PARTNER, json!({ "input": input })).await;
+            }
+        }
     }
 
     /// A definition with everything, and in both tenants a value and a change that waits.
