@@ -16,6 +16,7 @@ pub mod graphql;
 mod key;
 mod ledger;
 mod limit;
+mod page;
 mod store;
 mod usage;
 mod window;
@@ -32,6 +33,7 @@ pub use self::{
     key::{Enforcement, Kind, Period, QuotaKey, QuotaKeys},
     ledger::{Reservation, State},
     limit::{Limit, Source, Step},
+    page::PageQuotas,
     usage::{Line, Preview, Quota},
 };
 use crate::{config, isolation::Isolation, tenancy::Tenancy};

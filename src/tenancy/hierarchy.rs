@@ -1,12 +1,16 @@
 //! Parents and children: managed service providers, subsidiaries, departments.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 
-use super::{Status, Tenancy, Tenant, snapshot::Part, store};
+use super::{
+    Status, Tenancy, Tenant,
+    snapshot::{Part, TenantPart},
+    store,
+};
 use crate::{
     access::{Caller, Permission},
     error::{Context as _, Error, Result},
@@ -29,7 +33,7 @@ pub struct ParentLink {
 }
 
 /// A tenant's link to its parent, in memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Parent(pub Option<ParentLink>);
 
 impl Part for Parent {
@@ -39,6 +43,16 @@ impl Part for Parent {
 
     fn weight(&self) -> usize {
         size_of::<Self>()
+    }
+}
+
+impl TenantPart for Parent {
+    async fn load_several(tx: &Tx, owners: &[TenantId]) -> Result<HashMap<TenantId, Self>> {
+        let rows = tx.rows(FIND_SEVERAL, [store::ids(owners)]).await?;
+        let parent = |row: &sea_orm::QueryResult| {
+            Ok((row.try_get("", "tenant_id")?, Self(Some(ParentLink::from_query_result(row, "")?))))
+        };
+        rows.iter().map(parent).collect()
     }
 }
 
@@ -52,6 +66,9 @@ pub struct NewParent {
 
 const FIND: &str =
     "select parent_id, barrier, rolls_up, version, updated_at from tenantry.tenant_parents where tenant_id = $1";
+
+const FIND_SEVERAL: &str = "
+    select tenant_id, parent_id, barrier, rolls_up, version, updated_at from tenantry.tenant_parents where tenant_id = any($1)";
 
 /// Changes of the hierarchy go one after the other, over all tenants: two of them could close a circle together.
 const LOCK: &str = "lock table tenantry.tenant_parents in share row exclusive mode";

@@ -21,6 +21,7 @@ mod lifecycle;
 mod memory;
 mod oauth;
 mod outsiders;
+mod pages;
 mod partners;
 mod permissions;
 mod pgbouncer;
