@@ -1,5 +1,5 @@
-"""Tenantry as one more system of the peers, and the peers asked for what Tenantry has so far: a tenant with its profile (W1),
-a page of tenants (W2), both without quotas and flags, and reservations of quota (W4)."""
+"""Tenantry as one more system of the peers, for their own work: a tenant with its profile, quotas and flags (W1), a page of tenants with
+quotas (W2), the flags of a tenant (F1), and reservations of quota (W4)."""
 import base64
 import hashlib
 import json
@@ -16,13 +16,18 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from peerlib import dataset as D
 from peerlib import tokens
 from peerlib.core import Proc, gql, raw_request
-from peerlib.systems import Baseline, Common, Pgbench, PostGraphile, Strawberry
+from peerlib.systems import Baseline, Common, Pgbench, PostGraphile, Strawberry, Unleash
 
 HERE = Path(__file__).resolve().parent
 LOGIN = "tenantry_bench"
-# Columns in the order of load.sql.
-COLUMNS = ("tenant_id, slug, name, plan, isolation_tier, region, status, archived_from, suspension, access_changed_at, profile, sections,"
-           " created_at, updated_at")
+# Tables that are filled, in this order, each with the columns of load/<table>.sql.
+TABLES = {
+    "tenants": ("tenant_id, slug, name, plan, isolation_tier, region, status, archived_from, suspension, access_changed_at, profile, sections,"
+                " created_at, updated_at"),
+    "quota_overrides": "tenant_id, quota_key, quota_limit, reason, set_by, created_at, updated_at",
+    "quota_usage": "tenant_id, quota_key, quota_window, used",
+    "flag_values": "tenant_id, flag_key, value, set_by, set_at",
+}
 TIERS = {"STANDARD": "STANDARD", "ENTERPRISE": "PROFESSIONAL", "PREMIUM": "SOVEREIGN"}  # Tenantry's name: the peers' name
 
 
@@ -45,49 +50,29 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def without(query: str, *parts: str) -> str:
-    """The peers' query without these parts; a part that is not there means that the peers have changed."""
-    for part in parts:
-        if part not in query:
-            raise SystemExit(f"bench: the peers' query no longer has {part!r}")
-        query = query.replace(part, "")
-    return query
-
-
-QUOTAS, FLAGS = " quotas { dimension limit used period }", " flags { key enabled variant }"
-
-
-# ---------------------------------------------------------------- the peers, asked for less
-
-class StrawberryProfile(Strawberry):
-    W1 = without(Strawberry.W1, QUOTAS, FLAGS)
-    W2 = without(Strawberry.W2, QUOTAS)
-
-
-class PostGraphileProfile(PostGraphile):
-    W1 = without(PostGraphile.W1, " quotas: tenantQuotasByTenantIdList { dimension limit: limitValue used period }",
-                 " flags: tenantFlagsByTenantIdList { key enabled variant }")
-    W2 = without(PostGraphile.W2, " quotas: tenantQuotasByTenantIdList { dimension limit: limitValue used period }")
-
-
-class BaselineProfile(Baseline):
-    W1 = without(Baseline.W1, QUOTAS, FLAGS)
-    W2 = without(Baseline.W2, QUOTAS)
-
-
 # ---------------------------------------------------------------- Tenantry
 
 class Tenantry(Common):
-    name, items = "tenantry", {"W1", "W1cold", "W2@1k", "W2@100k", "W4hot", "W4many"}
+    name, items = "tenantry", {"W1", "W1cold", "F1", "W2@1k", "W2@100k", "W4hot", "W4many"}
     scope_quota = "auth:quota:write"
-    scope_read = scope_admin = "auth:tenant:read"
+    scope_read = "auth:tenant:read auth:quota:read auth:flag:read"
+    scope_admin = "auth:tenant:read auth:quota:read"
     w2_walk_first = 100  # its largest page
+    QUOTAS = f"quotas(keys: {json.dumps(D.DIMENSIONS)}) {{ dimension: key limit used period }}"  # of the catalogue's 25
     W1 = ('query W1 { tenant { id slug name status tier: isolationTier region profile { legalName billingAddress { country } technicalContacts { email } }'
-          ' settings: section(name: "settings") createdAt updatedAt } }')
+          f' settings: section(name: "settings") {QUOTAS} flags {{ key enabled variant }} createdAt updatedAt }} }}')
     W2 = ("query W2($after: String, $first: Int!, $status: [TenantStatus!]) { tenants(first: $first, after: $after, filter: { status: $status }) {"
-          " edges { cursor node { id slug name status tier: isolationTier } } pageInfo { hasNextPage endCursor } } }")
+          " edges { cursor node { id slug name status tier: isolationTier " + QUOTAS + " } } pageInfo { hasNextPage endCursor } } }")
     W2WALK = ("query Walk($after: String, $first: Int!, $status: [TenantStatus!]) { tenants(first: $first, after: $after, filter: { status: $status }) {"
               " edges { cursor node { slug } } pageInfo { hasNextPage } } }")
+
+    f1_common = {"counts": {'"key"': 20, '"value":true': 13, '"feature_': 20}}
+
+    def f1(self, ctx, n):
+        return raw_request("POST", "/ofrep/v1/evaluate/flags", "{}", ctx.token(self.scope_read, n))
+
+    def f1_canonical(self, body):
+        return {flag["key"]: flag["value"] for flag in body["flags"]}
 
     W4 = "mutation W4($lines: [QuotaLineInput!]!) { reserveQuota(input: { lines: $lines }) { reservation { id } quotas { remaining } } }"
     w4_classes = ['"reservation":{"id"', '"code":"quota_exceeded"']
@@ -168,14 +153,24 @@ class Tenantry(Common):
     def w1_canonical(self, body):
         t = body["data"]["tenant"]
         p = t["profile"]
+        # A BOOLEAN's variant is `on` or `off`; the peers have a second value there, which no flag of Tenantry holds beside its own.
+        theirs = {flag["key"]: flag["variant"] for flag in D.flags(int(t["slug"].removeprefix("agency-")))}
+        told = {flag["key"]: flag["variant"] == ("on" if flag["enabled"] else "off") for flag in t["flags"]}
+        flags = [{**flag, "variant": theirs[flag["key"]] if told[flag["key"]] else "?"} for flag in t["flags"]]
         return {"id": t["id"], "slug": t["slug"], "name": t["name"], "status": t["status"], "tier": TIERS[t["tier"]],
+                "quotas": quotas(t["quotas"]), "flags": flags,
                 "profile": {"legalName": p["legalName"], "country": p["billingAddress"]["country"], "dataResidency": t["region"],
                             "contactEmail": p["technicalContacts"][0]["email"], "retentionDays": t["settings"]["retentionDays"],
                             "createdAt": t["createdAt"], "updatedAt": t["updatedAt"]}}
 
     def w2_canonical(self, body):
         page, more = super().w2_canonical(body)
-        return [(cursor, {**node, "tier": TIERS[node["tier"]]}) for cursor, node in page], more
+        return [(cursor, {**node, "tier": TIERS[node["tier"]], "quotas": quotas(node["quotas"])}) for cursor, node in page], more
+
+
+def quotas(found: list[dict]) -> list[dict]:
+    """What counts in all has no period."""
+    return [{**quota, "period": quota["period"] or "TOTAL"} for quota in found]
 
 
 def database_environment(ctx, database: str) -> dict:
@@ -195,9 +190,10 @@ def config_file(ctx) -> Path:
 
 
 def prepare_database(ctx, binary: Path, database: str, peer: str) -> None:
-    """Makes, migrates and fills the database, anew where migrations or load.sql have changed since; its comment says of which it is."""
-    sources = [HERE / "load.sql", *sorted((HERE.parent / "migration" / "src" / "sql").glob("*.sql"))]
-    mark = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    """Makes, migrates and fills the database, anew where migrations or what is loaded have changed since, or a month has begun; its comment
+    says of which it is."""
+    sources = [*sorted((HERE / "load").glob("*.sql")), *sorted((HERE.parent / "migration" / "src" / "sql").glob("*.sql"))]
+    mark = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest() + time.strftime(" %Y-%m", time.gmtime())
     found = ctx.psql(f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{database}'", "postgres")
     if found == mark:
         return migrate(ctx, binary, database)
@@ -205,17 +201,23 @@ def prepare_database(ctx, binary: Path, database: str, peer: str) -> None:
     ctx.psql(f"CREATE DATABASE {database}", "postgres")
     migrate(ctx, binary, database)
     print(f"  loading {database} from {peer}", flush=True)
+    ctx.psql((HERE / "load" / "catalogue.sql").read_text(), database)
+    for table, columns in TABLES.items():
+        fill(ctx, database, peer, table, columns)
+    ctx.psql(f"COMMENT ON DATABASE {database} IS '{mark}'", "postgres")
+    ctx.psql("CHECKPOINT", database)
+
+
+def fill(ctx, database: str, peer: str, table: str, columns: str) -> None:
     psql = [ctx.pgbin / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(ctx.pgport), "-U", "postgres"]
-    rows = subprocess.Popen([*psql, "-d", peer, "-f", HERE / "load.sql"], stdout=subprocess.PIPE)
+    rows = subprocess.Popen([*psql, "-d", peer, "-f", HERE / "load" / f"{table}.sql"], stdout=subprocess.PIPE)
     # As `replica` no trigger runs: the tenants are made in the state that they have.
     done = subprocess.run([*psql, "-d", database, "-c", "SET session_replication_role = replica",
-                           "-c", f"COPY tenantry.tenants ({COLUMNS}) FROM STDIN", "-c", "VACUUM ANALYZE tenantry.tenants"],
+                           "-c", f"COPY tenantry.{table} ({columns}) FROM STDIN", "-c", f"VACUUM ANALYZE tenantry.{table}"],
                           stdin=rows.stdout, capture_output=True, text=True)
     rows.stdout.close()
     if rows.wait() or done.returncode:
-        raise RuntimeError(f"{database} cannot be loaded: {done.stderr}")
-    ctx.psql(f"COMMENT ON DATABASE {database} IS '{mark}'", "postgres")
-    ctx.psql("CHECKPOINT", database)
+        raise RuntimeError(f"{table} of {database} cannot be loaded: {done.stderr}")
 
 
 def migrate(ctx, binary: Path, database: str) -> None:
@@ -229,29 +231,23 @@ def migrate(ctx, binary: Path, database: str) -> None:
 
 def systems(binary: Path, item: str) -> list[Common]:
     """Fresh instances for this item, each on a port of its own, so that two items can be measured side by side."""
-    script = lambda name: str(HERE / "pgbench" / name)  # noqa: E731
-    graphql = {"W1", "W1cold", "W2@1k", "W2@100k"}
+    graphql = {"W1", "W1cold", "F1", "W2@1k", "W2@100k"}
     every = [
         Tenantry(binary),
-        StrawberryProfile("strawberry", 0),
-        PostGraphileProfile("postgraphile", 0),
-        BaselineProfile("axum-graphql-pg", "/graphql-pg", graphql),
-        BaselineProfile("axum-graphql-const-jwtcache", "/graphql", {"W1", "W1cold"}, constant=True, env={"JWT_CACHE": 1}),
-        BaselineProfile("axum-graphql-fast-mem", "/graphql-fast", {"W1", "W1cold"}, env={"JWT_CACHE": 1, "MEM": 1}),
-        Pgbench("pgbench", {"W1": script("w1.sql"), "W2@1k": script("w2.sql"), "W2@100k": script("w2.sql")}),
-        Pgbench("pgbench-1rt", {"W1": script("w1_1rt.sql")}),
+        Strawberry("strawberry", 0),
+        PostGraphile("postgraphile", 0),
+        Baseline("axum-graphql-pg", "/graphql-pg", graphql),
+        Baseline("axum-graphql-const-jwtcache", "/graphql", {"W1", "W1cold"}, constant=True, env={"JWT_CACHE": 1}),
+        Baseline("axum-graphql-fast-mem", "/graphql-fast", {"W1", "W1cold", "F1"}, env={"JWT_CACHE": 1, "MEM": 1}),
+        Pgbench("pgbench", {"W1": "w1.sql", "W2@1k": "w2.sql", "W2@100k": "w2.sql"}),
+        Pgbench("pgbench-1rt", {"W1": "w1_pipeline.sql"}),
         Pgbench("pgbench-update", {"W4hot": "w4hot.sql", "W4many": "w4many.sql"}),
         Baseline("axum-reserve-combine", "/reserve/combine", {"W4hot", "W4many"}),
         Baseline("axum-reserve-lease", "/reserve/lease", {"W4hot", "W4many"}, slack=256),
-        Strawberry("strawberry-full", 0, items={"W1"}),
-        PostGraphileFull(),
     ]
+    if (Path(os.environ["PEERS_DIR"]) / "unleash" / "node_modules" / "unleash-server").exists():
+        every.append(Unleash())
     for system in every:
         system.addr = ("127.0.0.1", free_port())
     return [system for system in every if item in system.items]
 
-
-class PostGraphileFull(PostGraphile):
-    def __init__(self):
-        super().__init__("postgraphile-full", 0)
-        self.items = {"W1"}

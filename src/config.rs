@@ -169,6 +169,8 @@ pub struct Tenancy {
     pub suspension_drain: Duration,
     pub max_hierarchy_depth: u32,
     pub delegation_depth: u32,
+    #[serde(deserialize_with = "duration")]
+    pub max_partner_access: Duration,
     pub snapshot_bytes: u64,
 }
 

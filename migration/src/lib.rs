@@ -11,8 +11,9 @@ mod m20261121_000005_flags;
 mod m20261121_000006_quotas;
 mod m20261121_000007_rates;
 mod m20261121_000008_hierarchy;
-mod m20261125_000009_quota_leases;
 mod m20261121_000010_entitlements;
+mod m20261121_000011_partners;
+mod m20261125_000009_quota_leases;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000008_hierarchy::Migration),
             Box::new(m20261125_000009_quota_leases::Migration),
             Box::new(m20261121_000010_entitlements::Migration),
+            Box::new(m20261121_000011_partners::Migration),
         ]
     }
 }

@@ -24,6 +24,8 @@ pub struct Actor {
 pub enum ActorKind {
     Operator,
     Service,
+    /// A service of another tenant, with access that was granted to that one.
+    Partner,
     /// Tenantry itself: a schedule, a reaction.
     System,
 }
@@ -33,6 +35,7 @@ impl ActorKind {
         match self {
             Self::Operator => "OPERATOR",
             Self::Service => "SERVICE",
+            Self::Partner => "PARTNER",
             Self::System => "SYSTEM",
         }
     }
@@ -44,6 +47,8 @@ pub enum Binding {
     /// A service of this tenant. `epoch` is the tenant's access epoch that the token was made under; tokens of other
     /// issuers have none, and are judged by `issued_at` (Unix seconds).
     Tenant { id: TenantId, epoch: Option<i64>, issued_at: i64 },
+    /// A service of this tenant, let into another one as its partner: made on the way in, for that one entry.
+    Partner { id: TenantId },
     /// An operator.
     Platform { roles: Vec<Role> },
     /// Tenantry itself.
@@ -78,6 +83,10 @@ impl Caller {
     pub fn actor(&self) -> Actor {
         let kind = match self.binding {
             Binding::Tenant { .. } => ActorKind::Service,
+            // Whose service it is: subjects of two tenants may be the same text.
+            Binding::Partner { id } => {
+                return Actor { kind: ActorKind::Partner, name: format!("{id}/{}", self.subject) };
+            }
             Binding::Platform { .. } => ActorKind::Operator,
             Binding::System => ActorKind::System,
         };
@@ -87,7 +96,7 @@ impl Caller {
     /// The tenant that this caller is bound to.
     pub fn tenant(&self) -> Option<TenantId> {
         match self.binding {
-            Binding::Tenant { id, .. } => Some(id),
+            Binding::Tenant { id, .. } | Binding::Partner { id } => Some(id),
             Binding::Platform { .. } | Binding::System => None,
         }
     }

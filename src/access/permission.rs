@@ -27,6 +27,8 @@ pub enum Scope {
     LimitWrite,
     ChildrenRead,
     ChildrenWrite,
+    PartnerRead,
+    PartnerWrite,
     FlagRead,
     FlagWrite,
     RateCheck,
@@ -34,7 +36,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -52,6 +54,8 @@ impl Scope {
         Self::LimitWrite,
         Self::ChildrenRead,
         Self::ChildrenWrite,
+        Self::PartnerRead,
+        Self::PartnerWrite,
         Self::FlagRead,
         Self::FlagWrite,
         Self::RateCheck,
@@ -77,6 +81,8 @@ impl Scope {
             Self::LimitWrite => "auth:limit:write",
             Self::ChildrenRead => "auth:children:read",
             Self::ChildrenWrite => "auth:children:write",
+            Self::PartnerRead => "auth:partner:read",
+            Self::PartnerWrite => "auth:partner:write",
             Self::FlagRead => "auth:flag:read",
             Self::FlagWrite => "auth:flag:write",
             Self::RateCheck => "auth:rate:check",
@@ -99,6 +105,16 @@ impl Scope {
                 | Self::HealthWrite
                 | Self::LimitWrite
         )
+    }
+
+    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials), and not what would lead
+    /// further: to tenants below, or to those that the tenant itself is a partner of.
+    pub const fn for_partners(self) -> bool {
+        self.for_tenants()
+            && !matches!(
+                self,
+                Self::ClientWrite | Self::ChildrenRead | Self::ChildrenWrite | Self::PartnerRead | Self::PartnerWrite
+            )
     }
 }
 
@@ -281,6 +297,10 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.endOutage", "outage.end", Scope::HealthWrite, Platform, Write),
     rule("Mutation.withdrawOutage", "outage.withdraw", Scope::HealthWrite, Platform, Write),
     rule("Mutation.setParentTenant", "tenant.setParent", Scope::TenantWrite, Platform, Write),
+    rule("Mutation.grantPartnerAccess", "partner.grant", Scope::TenantWrite, Platform, Write),
+    rule("Mutation.revokePartnerAccess", "partner.revoke", Scope::TenantWrite, Platform, Write),
+    rule("Tenant.partnerAccess", "partner.list", Scope::TenantRead, Anyone, Read),
+    rule("Tenant.partnerOf", "partner.reach", Scope::PartnerRead, Anyone, Read),
     rule("Tenant.parent", "tenant.parent", Scope::TenantRead, Platform, Read),
     rule("Query.quotas", "quota.list", Scope::QuotaRead, Anyone, Read),
     rule("Query.previewQuota", "quota.preview", Scope::QuotaRead, Anyone, Read),

@@ -40,6 +40,7 @@ pub(super) async fn metrics(app: App, recorder: PrometheusHandle) -> impl IntoRe
     let (connections, idle) = app.db.connections();
     metrics::gauge!("tenantry_database_connections").set(f64::from(connections));
     metrics::gauge!("tenantry_database_connections_idle").set(idle as f64);
+    metrics::counter!("tenantry_database_statements_total").absolute(app.db.statements());
     recorder.run_upkeep();
     ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], recorder.render())
 }

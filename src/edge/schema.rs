@@ -14,6 +14,7 @@ use crate::{
     oauth::graphql::{OAuthMutation, OAuthQuery},
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
+    tenancy::graphql::PartnerMutation,
 };
 
 /// Everything that can be read.
@@ -30,6 +31,7 @@ pub struct Mutation(
     FlagMutation,
     RatesMutation,
     EntitlementMutation,
+    PartnerMutation,
 );
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).

@@ -23,8 +23,8 @@ use crate::{
         declaration::{Declaration, Difference, DocumentFormat, DryRun},
         graphql::{
             ChangePlanInput, CreatePlanInput, CreateTenantInput, DeleteTenantInput, PlanObject, SetParentTenantInput,
-            SuspendTenantInput, TenantActionInput, TenantCore, TenantPlan, UpdatePlanInput, UpdateTenantInput,
-            conditions, enter, enter_own_or, enter_platform, handle,
+            SuspendTenantInput, TenantActionInput, TenantCore, TenantPartners, TenantPlan, UpdatePlanInput,
+            UpdateTenantInput, conditions, enter, enter_own_or, enter_platform, handle,
         },
     },
 };
@@ -32,7 +32,16 @@ use crate::{
 /// A customer of the platform: what it is, what state it is in, and by later capabilities what it has.
 #[derive(Clone, Debug, MergedObject)]
 #[graphql(name = "Tenant")]
-pub struct TenantObject(TenantCore, TenantPlan, TenantAudit, TenantClients, TenantHealth, TenantQuotas, TenantFlags);
+pub struct TenantObject(
+    TenantCore,
+    TenantPlan,
+    TenantAudit,
+    TenantClients,
+    TenantHealth,
+    TenantQuotas,
+    TenantFlags,
+    TenantPartners,
+);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
@@ -43,7 +52,8 @@ impl From<TenantView> for TenantObject {
             TenantClients(tenant.clone()),
             TenantHealth(tenant.clone()),
             TenantQuotas(tenant.clone()),
-            TenantFlags(tenant),
+            TenantFlags(tenant.clone()),
+            TenantPartners(tenant),
         )
     }
 }

@@ -1,8 +1,14 @@
 //! What one tenant may use of a kind beside its plan, and what it may not use although its plan has it. One row of
 //! `tenant_allow_lists`; and the decision that plan, list and grants lead to.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
-use sea_orm::{EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QuerySelect as _, entity::prelude::*};
+use sea_orm::{
+    EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
+    entity::prelude::*,
+    sea_query::{ExprTrait, extension::postgres::PgFunc},
+};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{DefaultAccess, Items, PlanList, Resource, ResourceKind, Resources};
@@ -10,7 +16,7 @@ use crate::{
     error::Result,
     grants::{Grant, Held, Kind},
     platform::{db::Tx, ids::TenantId},
-    tenancy::Part,
+    tenancy::{Part, TenantPart},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Serialize, Deserialize)]
@@ -51,18 +57,32 @@ impl AllowLists {
 
 impl Part for AllowLists {
     async fn load(tx: &Tx, owner: TenantId) -> Result<Self> {
-        let mut lists = Entity::find().filter(Column::TenantId.eq(owner)).all(tx).await?;
-        for list in &mut lists {
-            list.added.0.sort_unstable();
-            list.removed.0.sort_unstable();
-        }
-        Ok(Self(lists))
+        let lists = Entity::find().filter(Column::TenantId.eq(owner)).all(tx).await?;
+        Ok(Self(lists.into_iter().map(sorted).collect()))
     }
 
     fn weight(&self) -> usize {
         let items = |items: &Items| items.0.iter().map(|item| item.len() + 32).sum::<usize>();
         self.0.iter().map(|list| 256 + list.reason.len() + items(&list.added) + items(&list.removed)).sum()
     }
+}
+
+impl TenantPart for AllowLists {
+    async fn load_several(tx: &Tx, owners: &[TenantId]) -> Result<HashMap<TenantId, Self>> {
+        let owners: Vec<_> = owners.iter().map(|owner| owner.uuid()).collect();
+        let of_owners = ExprTrait::eq(Expr::col(Column::TenantId), PgFunc::any(owners));
+        let mut several: HashMap<TenantId, Self> = HashMap::new();
+        for list in Entity::find().filter(of_owners).all(tx).await? {
+            several.entry(list.tenant_id).or_default().0.push(sorted(list));
+        }
+        Ok(several)
+    }
+}
+
+fn sorted(mut list: TenantList) -> TenantList {
+    list.added.0.sort_unstable();
+    list.removed.0.sort_unstable();
+    list
 }
 
 /// The tenant's list, held until the transaction ends.

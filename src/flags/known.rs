@@ -1,5 +1,7 @@
 //! What is kept in memory: all definitions of the platform, and of each tenant its own values.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
@@ -7,7 +9,7 @@ use super::{flag::Flag, segment::Segment, setting::Setting, store};
 use crate::{
     error::Result,
     platform::{db::Tx, ids::TenantId},
-    tenancy::Part,
+    tenancy::{Part, TenantPart},
 };
 
 /// Flags and segments, each in the order of their keys.
@@ -97,6 +99,13 @@ impl Part for Settings {
         let value = |setting: &Setting| setting.value.as_ref().map_or(0, bytes);
         let bytes = |setting: &Setting| 256 + setting.flag_key.len() + setting.reason.len() + value(setting);
         self.settings.iter().map(bytes).sum()
+    }
+}
+
+impl TenantPart for Settings {
+    async fn load_several(tx: &Tx, owners: &[TenantId]) -> Result<HashMap<TenantId, Self>> {
+        let several = store::settings_of_several(tx, owners).await?;
+        Ok(several.into_iter().map(|(owner, settings)| (owner, Self::new(settings))).collect())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The rows. Statements on tables of tenants name the tenant beside what PostgreSQL holds them to.
 
+use std::collections::HashMap;
+
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::NotSet, EntityTrait as _, FromQueryResult as _, IntoActiveModel as _,
 };
@@ -23,6 +25,9 @@ const LOCK: &str = "select pg_advisory_xact_lock(hashtextextended('tenantry.flag
 const SETTINGS: &str = "
     select flag_key, value, starts_at, ends_at, reason, set_by, set_at, version from tenantry.flag_values
     where tenant_id = $1 and value is not null";
+const SETTINGS_OF_SEVERAL: &str = "
+    select tenant_id, flag_key, value, starts_at, ends_at, reason, set_by, set_at, version from tenantry.flag_values
+    where tenant_id = any($1) and value is not null";
 const SETTING: &str = "
     select flag_key, value, starts_at, ends_at, reason, set_by, set_at, version from tenantry.flag_values
     where tenant_id = $1 and flag_key = $2 for update";
@@ -97,6 +102,16 @@ pub(super) async fn delete_segment(tx: &Tx, key: &str) -> Result<()> {
 pub(super) async fn settings(tx: &Tx, tenant: TenantId) -> Result<Vec<Setting>> {
     let rows = tx.rows(SETTINGS, [tenant.into()]).await?;
     Ok(rows.iter().map(|row| Setting::from_query_result(row, "")).collect::<Result<_, _>>()?)
+}
+
+/// The same of several tenants; those without a value are missing.
+pub(super) async fn settings_of_several(tx: &Tx, tenants: &[TenantId]) -> Result<HashMap<TenantId, Vec<Setting>>> {
+    let tenants: Vec<_> = tenants.iter().map(|tenant| tenant.uuid()).collect();
+    let mut several: HashMap<TenantId, Vec<Setting>> = HashMap::new();
+    for row in tx.rows(SETTINGS_OF_SEVERAL, [tenants.into()]).await? {
+        several.entry(row.try_get("", "tenant_id")?).or_default().push(Setting::from_query_result(&row, "")?);
+    }
+    Ok(several)
 }
 
 /// A tenant's value, or what was left of it, held until the transaction ends.

@@ -36,6 +36,12 @@ impl Flags {
     pub async fn view(&self, tenant: TenantId) -> Result<View> {
         let snapshots = self.tenancy.snapshots();
         let tenant = snapshots.get(tenant).await?.ok_or_else(Error::not_found)?;
+        self.view_of(tenant).await
+    }
+
+    /// The same of a tenant that is known already.
+    pub async fn view_of(&self, tenant: Arc<Snapshot>) -> Result<View> {
+        let snapshots = self.tenancy.snapshots();
         let mut platform = snapshots.catalogue().await?;
         if platform.plan(&tenant.tenant.plan).is_none() {
             // Made by another replica a moment ago: the tenant's change was heard first.

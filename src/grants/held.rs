@@ -1,6 +1,8 @@
 //! What is kept in memory of a tenant: its grants of features and resources. Those of quotas are kept by `quotas`, with what else a
 //! limit is made of.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
 use crate::{
     error::Result,
     platform::{db::Tx, ids::TenantId},
-    tenancy::Part,
+    tenancy::{Part, TenantPart},
 };
 
 /// Grants that have not ended, in burn order. Some may have expired, or not begun.
@@ -42,5 +44,12 @@ impl Part for Held {
 
     fn weight(&self) -> usize {
         self.0.iter().map(|grant| 256 + grant.key.len() + grant.reason.len() + grant.granted_by.len()).sum()
+    }
+}
+
+impl TenantPart for Held {
+    async fn load_several(tx: &Tx, owners: &[TenantId]) -> Result<HashMap<TenantId, Self>> {
+        let several = store::live_of_several(tx, owners).await?;
+        Ok(several.into_iter().map(|(owner, grants)| (owner, Self(grants))).collect())
     }
 }

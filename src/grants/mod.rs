@@ -14,7 +14,7 @@ pub use self::{
     burn::{Share, apportion},
     grant::{Grant, Kind},
     held::Held,
-    store::{add_burnt, due, end, find, insert, list, live, lock, of_quotas},
+    store::{add_burnt, due, end, find, insert, list, live, lock, of_quotas, of_quotas_of_several},
 };
 use crate::tenancy::Tenancy;
 

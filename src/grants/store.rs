@@ -1,9 +1,12 @@
 //! The rows, inside a session that says whose.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{
     EntityTrait as _, FromQueryResult as _, IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
     entity::prelude::*,
+    sea_query::{ExprTrait, extension::postgres::PgFunc},
 };
 
 use super::grant::{Column, Entity, Grant, Kind};
@@ -18,6 +21,11 @@ use crate::{
 const OF_QUOTAS: &str = "
     select * from tenantry.entitlement_grants
     where tenant_id = $1 and kind = 'QUOTA' and (ended_at is null or grant_id = any($2::uuid[]))";
+const OF_QUOTAS_OF_SEVERAL: &str = "
+    select * from tenantry.entitlement_grants g
+    where tenant_id = any($1::uuid[]) and kind = 'QUOTA'
+      and (ended_at is null or exists (
+        select from tenantry.quota_burns b where b.tenant_id = g.tenant_id and b.grant_id = g.grant_id))";
 const BURN: &str = "
     update tenantry.entitlement_grants set burnt = burnt + $3 where tenant_id = $1 and grant_id = $2";
 const END: &str = "
@@ -58,6 +66,30 @@ pub async fn live(tx: &Tx, tenant: TenantId) -> Result<Vec<Grant>> {
     let mut found = of_tenant.filter(Column::Kind.ne(Kind::Quota)).all(tx).await?;
     found.sort_by(Grant::burns_before);
     Ok(found)
+}
+
+/// The same of several tenants.
+pub async fn live_of_several(tx: &Tx, tenants: &[TenantId]) -> Result<HashMap<TenantId, Vec<Grant>>> {
+    let tenants: Vec<_> = tenants.iter().map(|tenant| tenant.uuid()).collect();
+    let of_tenants = Entity::find().filter(ExprTrait::eq(Expr::col(Column::TenantId), PgFunc::any(tenants)));
+    let live = of_tenants.filter(Column::EndedAt.is_null()).filter(Column::Kind.ne(Kind::Quota)).all(tx).await?;
+    Ok(by_tenant(live))
+}
+
+/// Grants of quotas of several tenants, in burn order: those that have not ended, and those that a period has burnt of.
+pub async fn of_quotas_of_several(tx: &Tx, tenants: &[TenantId]) -> Result<HashMap<TenantId, Vec<Grant>>> {
+    let tenants: Vec<_> = tenants.iter().map(|tenant| tenant.uuid()).collect();
+    let rows = tx.rows(OF_QUOTAS_OF_SEVERAL, [tenants.into()]).await?;
+    Ok(by_tenant(rows.iter().map(|row| Grant::from_query_result(row, "")).collect::<Result<_, _>>()?))
+}
+
+fn by_tenant(grants: Vec<Grant>) -> HashMap<TenantId, Vec<Grant>> {
+    let mut several: HashMap<TenantId, Vec<Grant>> = HashMap::new();
+    for grant in grants {
+        several.entry(grant.tenant_id).or_default().push(grant);
+    }
+    several.values_mut().for_each(|grants| grants.sort_by(Grant::burns_before));
+    several
 }
 
 /// Grants of quotas, in burn order: those that have not ended, and those that are named.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    access::{Binding, Caller, Effect, Permission},
+    access::{Binding, Caller, Effect, Permission, ScopeSet},
     error::{Error, Kind, Result},
     platform::ids::TenantId,
 };
@@ -64,6 +64,29 @@ impl TenantScope {
         Ok(Self { tenant: below, caller: caller.clone(), effect: permission.effect })
     }
 
+    /// The same for who was granted access to a tenant as its partner: for no more than both the token and the grant are good
+    /// for. That there is a grant in force is the caller's to know.
+    pub fn enter_as_partner(
+        caller: &Arc<Caller>,
+        own: &Standing,
+        granted: ScopeSet,
+        tenant: TenantId,
+        standing: &Standing,
+        permission: &Permission,
+    ) -> Result<Self> {
+        let id = caller.tenant().ok_or_else(Error::not_found)?;
+        let partner = Caller {
+            subject: caller.subject.clone(),
+            binding: Binding::Partner { id },
+            scopes: caller.scopes.intersection(granted),
+            origin: caller.origin.clone(),
+        };
+        partner.require(permission)?;
+        may_act(caller, own, permission.effect)?;
+        may_be_acted_on(standing, permission.effect)?;
+        Ok(Self { tenant, caller: Arc::new(partner), effect: permission.effect })
+    }
+
     /// The same for operators, whom no state of a tenant holds back.
     pub fn enter_as_operator(caller: &Arc<Caller>, tenant: TenantId, permission: &Permission) -> Result<Self> {
         if !caller.is_platform() {
@@ -103,7 +126,12 @@ impl TenantScope {
 
 /// Whether the tenant's state and access epoch let this caller act. Operators always may.
 pub fn may_act(caller: &Caller, standing: &Standing, effect: Effect) -> Result<()> {
-    let Binding::Tenant { epoch, issued_at, .. } = caller.binding else { return Ok(()) };
+    let (epoch, issued_at) = match caller.binding {
+        Binding::Tenant { epoch, issued_at, .. } => (epoch, issued_at),
+        Binding::Platform { .. } | Binding::System => return Ok(()),
+        // Good for the entry that it was made for.
+        Binding::Partner { .. } => return Err(Error::not_found()),
+    };
     if let Access::Closed(kind) = standing.access {
         return Err(refusal(kind));
     }
@@ -119,6 +147,8 @@ pub fn may_act(caller: &Caller, standing: &Standing, effect: Effect) -> Result<(
 
 fn may_be_acted_on(standing: &Standing, effect: Effect) -> Result<()> {
     match (standing.access, effect) {
+        // Deleted: to who is not of it, it is not there.
+        (Access::Closed(Kind::Unauthenticated), _) => Err(Error::not_found()),
         (Access::Closed(kind), _) => Err(refusal(kind)),
         (Access::ReadOnly, Effect::Write) => Err(refusal(Kind::TenantSuspended)),
         _ => Ok(()),

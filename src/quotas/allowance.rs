@@ -1,9 +1,12 @@
 //! What a tenant has beside its plan: overrides of its contract, and boosts for a while.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait as _, EntityTrait as _, FromQueryResult, IntoActiveModel as _, QueryOrder as _, QuerySelect as _,
     entity::prelude::*,
+    sea_query::{ExprTrait, extension::postgres::PgFunc},
 };
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +17,7 @@ use crate::{
         db::Tx,
         ids::{BoostId, TenantId},
     },
-    tenancy::Part,
+    tenancy::{Part, TenantPart},
 };
 
 /// One row of `quota_overrides`.
@@ -98,6 +101,29 @@ impl Part for Allowances {
         let overrides = self.overrides.iter().map(|found| 200 + found.reason.len());
         let boosts = self.boosts.iter().map(|boost| 200 + boost.reason.len());
         overrides.chain(boosts).sum::<usize>() + self.granted.weight()
+    }
+}
+
+const BOOSTS_OF_SEVERAL: &str = "
+    select tenant_id, boost_id, quota_key, amount, expires_at, ended_at, approved_by, reason, created_at
+    from tenantry.quota_boosts where tenant_id = any($1) and ended_at is null order by tenant_id, expires_at, boost_id";
+
+impl TenantPart for Allowances {
+    async fn load_several(tx: &Tx, owners: &[TenantId]) -> Result<HashMap<TenantId, Self>> {
+        let mut found: HashMap<TenantId, Self> = HashMap::new();
+        for (owner, granted) in Granted::load_several(tx, owners).await? {
+            found.entry(owner).or_default().granted = granted;
+        }
+        let owners: Vec<_> = owners.iter().map(|owner| owner.uuid()).collect();
+        let overrides = Entity::find().filter(ExprTrait::eq(Expr::col(Column::TenantId), PgFunc::any(owners.clone())));
+        for allowance in overrides.order_by_asc(Column::Key).all(tx).await? {
+            found.entry(allowance.tenant_id).or_default().overrides.push(allowance);
+        }
+        for row in tx.rows(BOOSTS_OF_SEVERAL, [owners.into()]).await? {
+            let boost = Boost::from_query_result(&row, "")?;
+            found.entry(row.try_get("", "tenant_id")?).or_default().boosts.push(boost);
+        }
+        Ok(found)
     }
 }
 

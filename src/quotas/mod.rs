@@ -23,6 +23,7 @@ mod leases;
 mod leasing;
 mod ledger;
 mod limit;
+mod page;
 mod reckoning;
 mod settle;
 mod settling;
@@ -42,6 +43,7 @@ pub use self::{
     key::{Enforcement, Kind, Period, QuotaKey, QuotaKeys},
     ledger::{Reservation, State},
     limit::{Limit, Source, Step, steps},
+    page::PageQuotas,
     reckoning::{Reckoned, Reckoning},
     usage::{Line, Preview, Quota},
 };

@@ -243,7 +243,7 @@ impl Quotas {
     }
 
     /// What is held of a counter without what this replica leased of it and has promised to nobody.
-    fn promised_of(&self, reserved: i64, tenant: TenantId, key: &str, window: &str) -> i64 {
+    pub(super) fn promised_of(&self, reserved: i64, tenant: TenantId, key: &str, window: &str) -> i64 {
         reserved.saturating_sub(self.desk.leases.idle(tenant, key, window)).max(0)
     }
 

@@ -1,14 +1,18 @@
 //! Parents and children: managed service providers, subsidiaries, departments.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 
-use super::{Status, Tenancy, Tenant, snapshot::Part, store};
+use super::{
+    Status, Tenancy, Tenant,
+    snapshot::{Part, TenantPart},
+    store,
+};
 use crate::{
-    access::{Caller, Effect, Permission, Scope},
+    access::{Caller, Permission},
     error::{Context as _, Error, Result},
     isolation::{Conditions, OperatorScope, TenantScope},
     journal::Entry,
@@ -29,7 +33,7 @@ pub struct ParentLink {
 }
 
 /// A tenant's link to its parent, in memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Parent(pub Option<ParentLink>);
 
 impl Part for Parent {
@@ -39,6 +43,16 @@ impl Part for Parent {
 
     fn weight(&self) -> usize {
         size_of::<Self>()
+    }
+}
+
+impl TenantPart for Parent {
+    async fn load_several(tx: &Tx, owners: &[TenantId]) -> Result<HashMap<TenantId, Self>> {
+        let rows = tx.rows(FIND_SEVERAL, [store::ids(owners)]).await?;
+        let parent = |row: &sea_orm::QueryResult| {
+            Ok((row.try_get("", "tenant_id")?, Self(Some(ParentLink::from_query_result(row, "")?))))
+        };
+        rows.iter().map(parent).collect()
     }
 }
 
@@ -52,6 +66,9 @@ pub struct NewParent {
 
 const FIND: &str =
     "select parent_id, barrier, rolls_up, version, updated_at from tenantry.tenant_parents where tenant_id = $1";
+
+const FIND_SEVERAL: &str = "
+    select tenant_id, parent_id, barrier, rolls_up, version, updated_at from tenantry.tenant_parents where tenant_id = any($1)";
 
 /// Changes of the hierarchy go one after the other, over all tenants: two of them could close a circle together.
 const LOCK: &str = "lock table tenantry.tenant_parents in share row exclusive mode";
@@ -124,9 +141,7 @@ impl Tenancy {
         Ok(tenant)
     }
 
-    /// The way to a tenant below the caller's own, for who administers it from there: with a scope of its own besides the
-    /// field's, down to the configured depth, and as far as no barrier is in the way. Whatever is missing, the tenant is not
-    /// there. Streams are not for these: nobody would ask them again when a barrier comes.
+    /// Enters a tenant that [`Self::is_below`] has found below the caller's own.
     pub(super) async fn enter_below(
         &self,
         caller: &Arc<Caller>,
@@ -134,23 +149,14 @@ impl Tenancy {
         below: TenantId,
         permission: &Permission,
     ) -> Result<TenantScope> {
-        let needed = match permission.effect {
-            Effect::Read => Scope::ChildrenRead,
-            Effect::Write => Scope::ChildrenWrite,
-        };
-        if !caller.scopes.contains(needed) || permission.field.starts_with("Subscription.") {
-            return Err(Error::not_found());
-        }
-        if !self.is_below(own, below).await? {
-            return Err(Error::not_found());
-        }
         let own = self.snapshots.get(own).await?.ok_or_else(Error::unauthenticated)?;
         let found = self.snapshots.get(below).await?.ok_or_else(Error::not_found)?;
         TenantScope::enter_below(caller, &own.tenant.standing(), below, &found.tenant.standing(), permission)
     }
 
-    /// One statement, whatever the tenant is: memory would answer faster of one that exists than of one that does not.
-    async fn is_below(&self, own: TenantId, below: TenantId) -> Result<bool> {
+    /// Down to the configured depth, and as far as no barrier is in the way. One statement, whatever the tenant is: memory would
+    /// answer faster of one that exists than of one that does not.
+    pub(super) async fn is_below(&self, own: TenantId, below: TenantId) -> Result<bool> {
         let deepest = i64::from(self.rules.delegation_depth);
         let tx = self.isolation.begin_operator(&OperatorScope::system("hierarchy")).await?;
         let row = tx.row(IS_BELOW, [below.into(), own.into(), deepest.into()]).await?.context("walk up the tree")?;

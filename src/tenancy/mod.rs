@@ -1,23 +1,25 @@
 //! Tenants: what they are and what state they are in.
 //!
-//! *Owns*: `tenants`, `tenant_parents`, `plans`, `setting_schemas`. *Rules*: transitions stand in `lifecycle.rs` and nowhere else; a change is
-//! read, decided on plain values, written and journaled in one transaction under the tenant's row lock; what services ask
-//! of a tenant is answered from `snapshot.rs`.
+//! *Owns*: `tenants`, `tenant_parents`, `partner_access`, `plans`, `setting_schemas`. *Rules*: transitions stand in
+//! `lifecycle.rs` and nowhere else; a change is read, decided on plain values, written and journaled in one transaction under
+//! the tenant's row lock; what services ask of a tenant is answered from `snapshot.rs`.
 //!
 //! *Emits*: TenantCreated, TenantUpdated, TenantPlanChanged, TenantActivated, TenantSuspended, TenantSuspensionPlanned,
-//! TenantResumed, TenantArchived, TenantUnarchived, TenantDeleted, TenantDeletionCancelled, TenantParentSet; PlanCreated, PlanUpdated,
+//! TenantResumed, TenantArchived, TenantUnarchived, TenantDeleted, TenantDeletionCancelled, TenantParentSet,
+//! PartnerAccessGranted, PartnerAccessRevoked; PlanCreated, PlanUpdated,
 //! SettingsSchemaRegistered.
 
 mod catalogue;
 mod change;
 mod create;
 pub mod declaration;
+mod delegation;
 pub mod graphql;
 mod hierarchy;
-
 mod jobs;
 pub mod lifecycle;
 mod list;
+mod partner;
 mod plan;
 mod profile;
 mod settings;
@@ -30,6 +32,7 @@ mod view;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
 pub use self::{
@@ -37,15 +40,16 @@ pub use self::{
     create::NewTenant,
     hierarchy::{NewParent, Parent, ParentLink},
     list::{Summary, TenantFilter, TenantOrder, cursor},
+    partner::{Ended, NewPartnerAccess, PartnerAccess},
     plan::{Plan, QuotaDefaults},
     profile::Profile,
     sla::{Sla, SlaOverrides},
-    snapshot::{Catalogue, Part, Snapshot, Snapshots},
+    snapshot::{Catalogue, Part, Snapshot, Snapshots, TenantPart},
     tenant::{
         IsolationTier, Labels, PlannedSuspension, Sections, Status, Suspension, SuspensionMode, SuspensionReason,
         Tenant,
     },
-    view::TenantView,
+    view::{TenantPage, TenantView},
 };
 use crate::{
     access::{Caller, Effect, Permission},
@@ -100,7 +104,7 @@ impl Tenancy {
         let standing = match caller.tenant() {
             // Operators are not held back by a tenant's state; whether there is such a tenant, its row will tell.
             None => return TenantScope::enter_as_operator(caller, tenant, permission),
-            Some(bound) if bound != tenant => return self.enter_below(caller, bound, tenant, permission).await,
+            Some(bound) if bound != tenant => return self.enter_other(caller, bound, tenant, permission).await,
             Some(_) => self.snapshots.get(tenant).await?.ok_or_else(Error::unauthenticated)?.tenant.standing(),
         };
         TenantScope::enter(caller, tenant, &standing, permission)
@@ -118,6 +122,10 @@ impl Tenancy {
         let Some(tenant) = caller.tenant() else { return Some(Ok(())) };
         let known = self.snapshots.cached(tenant)?;
         Some(may_act(caller, &known.tenant.standing(), effect))
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        self.isolation.clock().now()
     }
 
     /// The tenant, from memory for its own services, from its row for operators.

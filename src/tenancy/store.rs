@@ -20,6 +20,11 @@ pub(super) async fn find(tx: &Tx, tenant: TenantId) -> Result<Option<Tenant>> {
     Ok(Entity::find_by_id(tenant).one(tx).await?)
 }
 
+/// Ids as a statement's `any($1)` takes them.
+pub(super) fn ids(tenants: &[TenantId]) -> sea_orm::Value {
+    tenants.iter().map(|tenant| tenant.uuid()).collect::<Vec<_>>().into()
+}
+
 pub(super) async fn find_several(tx: &Tx, tenants: &[TenantId]) -> Result<Vec<Tenant>> {
     let ids: Vec<_> = tenants.iter().map(|tenant| tenant.uuid()).collect();
     Ok(Entity::find().filter(Expr::col(Column::Id).eq(PgFunc::any(ids))).all(tx).await?)

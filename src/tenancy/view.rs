@@ -1,11 +1,16 @@
 //! A tenant as its readers have it: whole, or as a row of a list, the rest of which is read when somebody asks for it.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_graphql::dataloader::{DataLoader, Loader};
 use tokio::sync::OnceCell;
 
-use super::{Tenancy, list::Summary, tenant::Tenant};
+use super::{Snapshot, Tenancy, list::Summary, tenant::Tenant};
 use crate::{
     error::{Error, Result},
     isolation::OperatorScope,
@@ -13,7 +18,8 @@ use crate::{
 };
 
 /// Clones share it. What lists read of a tenant is there at once; the wide columns (profile, labels, terms, free sections)
-/// of all tenants of a page are read together, the first time that one of them is wanted.
+/// of all tenants of a page are read together, the first time that one of them is wanted. So is what capabilities have of
+/// them: see [`TenantPage`].
 #[derive(Clone, Debug)]
 pub struct TenantView(Arc<View>);
 
@@ -21,15 +27,19 @@ pub struct TenantView(Arc<View>);
 struct View {
     summary: Summary,
     whole: OnceCell<Arc<Tenant>>,
-    page: Option<Rest>,
+    page: Option<Arc<TenantPage>>,
 }
 
 impl TenantView {
     /// The tenants of one page of a list.
     pub fn of_page(tenancy: &Tenancy, scope: &OperatorScope, rows: Vec<Summary>) -> Vec<Self> {
         let whole = WholeTenants { tenancy: tenancy.clone(), scope: scope.clone() };
-        let rest = Rest(Arc::new(DataLoader::new(whole, tokio::spawn)));
-        let view = |summary| View { summary, whole: OnceCell::new(), page: Some(rest.clone()) };
+        let page = Arc::new(TenantPage {
+            tenants: rows.iter().map(|row| row.id).collect(),
+            rest: Rest(Arc::new(DataLoader::new(whole, tokio::spawn))),
+            shared: Mutex::default(),
+        });
+        let view = |summary| View { summary, whole: OnceCell::new(), page: Some(page.clone()) };
         rows.into_iter().map(|row| Self(Arc::new(view(row)))).collect()
     }
 
@@ -41,12 +51,27 @@ impl TenantView {
         &self.0.summary
     }
 
+    /// The page that it is of; `None` where it was asked for by itself.
+    pub fn page(&self) -> Option<&TenantPage> {
+        self.0.page.as_deref()
+    }
+
+    /// What is known of the tenant, from memory as far as it is there; for a page of all tenants together.
+    pub async fn snapshot(&self, tenancy: &Tenancy, scope: &OperatorScope) -> Result<Arc<Snapshot>> {
+        let id = self.id();
+        let found = match self.page() {
+            Some(page) => page.snapshots(tenancy, scope).await?.get(&id).cloned(),
+            None => tenancy.snapshots().get(id).await?,
+        };
+        found.ok_or_else(Error::not_found)
+    }
+
     pub async fn whole(&self) -> Result<&Arc<Tenant>> {
         self.0.whole.get_or_try_init(|| self.read()).await
     }
 
     async fn read(&self) -> Result<Arc<Tenant>> {
-        let Some(Rest(page)) = &self.0.page else {
+        let Some(Rest(page)) = self.page().map(|page| &page.rest) else {
             return Err(Error::internal("a tenant that is not of a page is whole from the start"));
         };
         let found = page.load_one(self.id()).await.map_err(|error| Error::internal(error.to_string()))?;
@@ -57,6 +82,53 @@ impl TenantView {
 impl From<Arc<Tenant>> for TenantView {
     fn from(tenant: Arc<Tenant>) -> Self {
         Self(Arc::new(View { summary: Summary::from(&*tenant), whole: OnceCell::new_with(Some(tenant)), page: None }))
+    }
+}
+
+type Shared = Arc<OnceCell<Result<Arc<dyn Any + Send + Sync>, Arc<Error>>>>;
+
+/// The tenants of one page, and what was read of all of them: once, by who asked first.
+pub struct TenantPage {
+    tenants: Vec<TenantId>,
+    rest: Rest,
+    shared: Mutex<HashMap<TypeId, Shared>>,
+}
+
+impl TenantPage {
+    pub fn tenants(&self) -> &[TenantId] {
+        &self.tenants
+    }
+
+    /// What `read` finds for all tenants of the page: called for the first who asks for a `T`; the others wait for that.
+    pub async fn together<T, F>(&self, read: impl FnOnce() -> F) -> Result<Arc<T>>
+    where
+        T: Send + Sync + 'static,
+        F: Future<Output = Result<T>>,
+    {
+        let cell = {
+            let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.entry(TypeId::of::<T>()).or_default().clone()
+        };
+        let read = async || read().await.map(|found| Arc::new(found) as Arc<dyn Any + Send + Sync>).map_err(Arc::new);
+        match cell.get_or_init(read).await {
+            Ok(found) => found.clone().downcast().map_err(|_| Error::internal("a page has something else of a type")),
+            Err(error) => Err(Error::new(error.kind(), error.message().to_owned())),
+        }
+    }
+
+    /// What is known of its tenants.
+    pub async fn snapshots(
+        &self,
+        tenancy: &Tenancy,
+        scope: &OperatorScope,
+    ) -> Result<Arc<HashMap<TenantId, Arc<Snapshot>>>> {
+        self.together(|| tenancy.snapshots().get_several(scope, &self.tenants)).await
+    }
+}
+
+impl fmt::Debug for TenantPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TenantPage").field(&self.tenants).finish()
     }
 }
 

@@ -22,6 +22,8 @@ mod lifecycle;
 mod memory;
 mod oauth;
 mod outsiders;
+mod pages;
+mod partners;
 mod permissions;
 mod pgbouncer;
 mod quota_storm;

@@ -258,7 +258,14 @@ impl TenantFlags {
     ) -> Result<Vec<FlagEvaluation>> {
         let (caller, permission) = (access::graphql::caller(ctx)?, access::graphql::permission_here(ctx, "Tenant")?);
         let scope = tenancy::graphql::handle(ctx)?.enter(&caller, self.0.id(), permission).await?;
-        Ok(evaluate(&Arc::new(handle(ctx)?.view(scope.tenant()).await?), keys, &Map::new())?)
+        let view = match self.0.page() {
+            None => handle(ctx)?.view(scope.tenant()).await?,
+            Some(_) => {
+                let known = self.0.snapshot(tenancy::graphql::handle(ctx)?, &enter_platform(ctx, "Tenant")?).await?;
+                handle(ctx)?.view_of(known).await?
+            }
+        };
+        Ok(evaluate(&Arc::new(view), keys, &Map::new())?)
     }
 }
 

@@ -11,7 +11,13 @@ mod migrate;
 mod place;
 mod tx;
 
-use std::str::FromStr as _;
+use std::{
+    str::FromStr as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use sqlx::{
     AssertSqlSafe, PgPool, Postgres, Transaction,
@@ -49,6 +55,7 @@ pub enum Session {
 pub struct Db {
     pool: PgPool,
     limits: String,
+    statements: Arc<AtomicU64>,
 }
 
 impl Db {
@@ -65,7 +72,7 @@ impl Db {
             settings.statement_timeout.as_millis(),
             settings.idle_in_transaction_timeout.as_millis()
         );
-        Ok(Self { pool, limits })
+        Ok(Self { pool, limits, statements: Arc::default() })
     }
 
     /// Opens a transaction bound to `session`, in one round trip.
@@ -88,8 +95,10 @@ impl Db {
             }
             begin_once(&pool, &statement).await
         };
+        self.statements.fetch_add(1, Ordering::Relaxed);
         let begun = tokio::spawn(begin).await.map_err(Error::internal)?;
-        Ok(Tx::new(begun.map_err(|error| Error::from(failure::sqlx_failed(error)))?, session))
+        let begun = begun.map_err(|error| Error::from(failure::sqlx_failed(error)))?;
+        Ok(Tx::new(begun, session, self.statements.clone()))
     }
 
     /// Every part is a constant, a number or a UUID: nothing that could end a literal.
@@ -111,6 +120,11 @@ impl Db {
                 )
             }
         }
+    }
+
+    /// Round trips so far, but for the ends of transactions: sessions that were opened, and statements in them.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
     }
 
     /// Connections that exist, and those of them that nobody uses: for metrics.

@@ -1,8 +1,13 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement, Value};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{AssertSqlSafe, Executor as _, Postgres, Transaction, query::Query};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Session, failure::sqlx_failed};
 use crate::error::{Error, Result};
@@ -12,11 +17,22 @@ use crate::error::{Error, Result};
 pub struct Tx {
     transaction: Mutex<Transaction<'static, Postgres>>,
     session: Session,
+    /// The pool's count of statements.
+    statements: Arc<AtomicU64>,
 }
 
 impl Tx {
-    pub(super) fn new(transaction: Transaction<'static, Postgres>, session: Session) -> Self {
-        Self { transaction: Mutex::new(transaction), session }
+    pub(super) fn new(
+        transaction: Transaction<'static, Postgres>,
+        session: Session,
+        statements: Arc<AtomicU64>,
+    ) -> Self {
+        Self { transaction: Mutex::new(transaction), session, statements }
+    }
+
+    async fn connection(&self) -> MutexGuard<'_, Transaction<'static, Postgres>> {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        self.transaction.lock().await
     }
 
     pub fn session(&self) -> Session {
@@ -65,25 +81,25 @@ impl ConnectionTrait for Tx {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let mut transaction = self.transaction.lock().await;
+        let mut transaction = self.connection().await;
         let done = query(&statement).execute(&mut **transaction).await;
         done.map(Into::into).map_err(sqlx_failed)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let mut transaction = self.transaction.lock().await;
+        let mut transaction = self.connection().await;
         let done = transaction.execute(AssertSqlSafe(sql)).await;
         done.map(Into::into).map_err(sqlx_failed)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let mut transaction = self.transaction.lock().await;
+        let mut transaction = self.connection().await;
         let row = query(&statement).fetch_optional(&mut **transaction).await;
         row.map(|row| row.map(Into::into)).map_err(sqlx_failed)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let mut transaction = self.transaction.lock().await;
+        let mut transaction = self.connection().await;
         let rows = query(&statement).fetch_all(&mut **transaction).await;
         rows.map(|rows| rows.into_iter().map(Into::into).collect()).map_err(sqlx_failed)
     }

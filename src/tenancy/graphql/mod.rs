@@ -2,6 +2,7 @@
 //! a `Tenant` are in `edge/tenant.rs`.
 
 mod input;
+mod partner;
 mod plan;
 mod sla;
 mod tenant;
@@ -13,6 +14,7 @@ pub use self::{
         ChangePlanInput, CreateTenantInput, DeleteTenantInput, SetParentTenantInput, SuspendTenantInput,
         TenantActionInput, UpdateTenantInput,
     },
+    partner::{PartnerMutation, TenantPartners},
     plan::{CreatePlanInput, PlanObject, UpdatePlanInput},
     tenant::{TenantCore, TenantPlan},
 };

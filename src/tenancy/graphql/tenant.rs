@@ -5,11 +5,8 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{enter_platform, handle, plan::PlanObject, sla::SlaTerms};
-use crate::{
-    error::Error,
-    tenancy::{
-        IsolationTier, Parent, ParentLink, Profile, Status, Suspension, SuspensionMode, SuspensionReason, TenantView,
-    },
+use crate::tenancy::{
+    IsolationTier, Parent, ParentLink, Profile, Status, Suspension, SuspensionMode, SuspensionReason, TenantView,
 };
 
 /// The plain fields of a tenant.
@@ -112,8 +109,7 @@ impl TenantCore {
     ///
     /// Scope: `auth:tenant:read`, operators only.
     async fn parent(&self, ctx: &Context<'_>) -> async_graphql::Result<Option<TenantParent>> {
-        enter_platform(ctx, "Tenant")?;
-        let known = handle(ctx)?.snapshots().get(self.0.id()).await?.ok_or_else(Error::not_found)?;
+        let known = self.0.snapshot(handle(ctx)?, &enter_platform(ctx, "Tenant")?).await?;
         Ok(known.part::<Parent>()?.0.clone().map(TenantParent))
     }
 

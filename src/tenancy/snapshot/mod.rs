@@ -5,6 +5,7 @@
 //! schedules) are compared when it is used: nothing has to change in memory for them to pass.
 
 mod part;
+mod several;
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -18,8 +19,8 @@ use std::{
 use chrono::TimeDelta;
 use moka::sync::Cache;
 
-pub use self::part::{Catalogue, Part, Snapshot};
-use self::part::{Load, Parts};
+pub use self::part::{Catalogue, Part, Snapshot, TenantPart};
+use self::part::{Load, LoadSeveral, Parts};
 use super::{plan, store, tenant::Tenant};
 use crate::{
     error::Result,
@@ -39,6 +40,7 @@ pub struct Snapshots {
     cache: Cache<TenantId, Arc<Snapshot>>,
     catalogue: RwLock<Option<Arc<Catalogue>>>,
     of_tenants: RwLock<Vec<Load>>,
+    of_several: RwLock<Vec<LoadSeveral>>,
     of_platform: RwLock<Vec<Load>>,
     stripes: Box<[Mutex<u64>]>,
     hasher: RandomState,
@@ -55,6 +57,7 @@ impl Snapshots {
             cache: Cache::builder().max_capacity(capacity_bytes).weigher(weigh).build(),
             catalogue: RwLock::default(),
             of_tenants: RwLock::default(),
+            of_several: RwLock::default(),
             of_platform: RwLock::default(),
             stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
             hasher: RandomState::new(),
@@ -63,8 +66,9 @@ impl Snapshots {
     }
 
     /// From now on `P` is kept of every tenant. For the house's construction, before the first request.
-    pub fn keep_of_tenants<P: Part>(&self) {
+    pub fn keep_of_tenants<P: TenantPart>(&self) {
         self.of_tenants.write().unwrap_or_else(PoisonError::into_inner).push(part::load::<P>);
+        self.of_several.write().unwrap_or_else(PoisonError::into_inner).push(part::load_several::<P>);
     }
 
     /// From now on `P` is kept of the platform.

@@ -1,4 +1,4 @@
-use std::{any::Any, sync::Arc};
+use std::{any::Any, collections::HashMap, sync::Arc};
 
 use futures::future::BoxFuture;
 
@@ -19,6 +19,13 @@ pub trait Part: Sized + Send + Sync + 'static {
     fn weight(&self) -> usize;
 }
 
+/// What is kept of tenants can be read of many at once, too: lists of tenants ask for all that they show together.
+pub trait TenantPart: Part + Default {
+    /// Reads it under a session over all tenants, in as many statements as [`Part::load`] for one. Owners of whom nothing is
+    /// written may be missing.
+    fn load_several(tx: &Tx, owners: &[TenantId]) -> impl Future<Output = Result<HashMap<TenantId, Self>>> + Send;
+}
+
 type AnyPart = Arc<dyn Any + Send + Sync>;
 
 /// Loads a part whose type is forgotten.
@@ -29,6 +36,25 @@ pub(super) fn load<P: Part>(tx: &ReadTx, owner: TenantId) -> BoxFuture<'_, Resul
         let part = P::load(tx, owner).await?;
         let weight = part.weight();
         Ok((Arc::new(part) as AnyPart, weight))
+    })
+}
+
+/// The same for several owners. All of them have the part afterwards.
+pub(super) type LoadSeveral =
+    for<'a> fn(&'a Tx, &'a [TenantId]) -> BoxFuture<'a, Result<HashMap<TenantId, (AnyPart, usize)>>>;
+
+pub(super) fn load_several<'a, P: TenantPart>(
+    tx: &'a Tx,
+    owners: &'a [TenantId],
+) -> BoxFuture<'a, Result<HashMap<TenantId, (AnyPart, usize)>>> {
+    Box::pin(async move {
+        let mut loaded = P::load_several(tx, owners).await?;
+        let part = |owner: &TenantId| {
+            let part = loaded.remove(owner).unwrap_or_default();
+            let weight = part.weight();
+            (*owner, (Arc::new(part) as AnyPart, weight))
+        };
+        Ok(owners.iter().map(part).collect())
     })
 }
 
@@ -48,6 +74,20 @@ impl Parts {
             parts.weight += weight;
         }
         Ok(parts)
+    }
+
+    /// Of each owner, in the order of `owners`.
+    pub(super) async fn load_several(loads: &[LoadSeveral], tx: &Tx, owners: &[TenantId]) -> Result<Vec<Self>> {
+        let mut several = vec![Self::default(); owners.len()];
+        for load in loads {
+            let mut loaded = load(tx, owners).await?;
+            for (owner, parts) in owners.iter().zip(&mut several) {
+                let (part, weight) = loaded.remove(owner).ok_or_else(|| Error::internal("a part was not read"))?;
+                parts.all.push(part);
+                parts.weight += weight;
+            }
+        }
+        Ok(several)
     }
 
     fn get<P: Part>(&self) -> Result<&P> {

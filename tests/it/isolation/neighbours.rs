@@ -96,6 +96,8 @@ const GIVE: &str = "mutation($id: ID!, $reason: String!) {
     feature: grantEntitlement(input: {tenantId: $id, kind: FEATURE, key: \"max_users\", reason: $reason}) { grant { id } }
     quota: grantEntitlement(input: {tenantId: $id, kind: QUOTA, key: \"max_users\", amount: 3, reason: $reason,
       expiresAt: \"2100-01-01T00:00:00Z\"}) { grant { id } } }";
+const GRANT_PARTNER: &str =
+    "mutation($input: GrantPartnerAccessInput!) { grantPartnerAccess(input: $input) { access { version } } }";
 const ENTRIES: &str =
     "query($id: ID) { audit(tenantId: $id, first: 1) { edges { cursor node { id hash requestId } } } }";
 const ALL_ENTRIES: &str = "{ audit(first: 1) { edges { cursor } } tenants(first: 1) { edges { cursor node { id } } } }";
@@ -138,6 +140,7 @@ impl Neighbours {
         neighbours.a_quotas = neighbours.have_quotas(&neighbours.a, &neighbours.a_service).await;
         neighbours.have_entitlements(&neighbours.b).await;
         neighbours.a_grant = neighbours.have_entitlements(&neighbours.a).await;
+        neighbours.have_partners().await;
         neighbours.use_flags().await;
         neighbours.use_idempotency_keys().await;
         neighbours.names = neighbours.names_of_a().await;
@@ -188,6 +191,18 @@ impl Neighbours {
     async fn have_entitlements(&self, tenant: &Tenant) -> String {
         let given = self.admin.ok(GIVE, json!({ "id": tenant.id, "reason": tenant.canary })).await;
         given["quota"]["grant"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A third tenant is the partner of both, and both are its.
+    async fn have_partners(&self) {
+        let third = self.app.created_tenant("integrator").await;
+        for tenant in [&self.a, &self.b] {
+            for (partner, accessed) in [(&third, tenant), (tenant, &third)] {
+                let input = json!({ "partnerId": partner.id, "tenantId": accessed.id, "scopes": ["auth:tenant:read"],
+                    "expiresAt": self.app.app.clock.now() + chrono::TimeDelta::days(30), "reason": accessed.canary });
+                self.admin.ok(GRANT_PARTNER, json!({ "input": input })).await;
+            }
+        }
     }
 
     /// A definition with everything, and in both tenants a value and a change that waits.

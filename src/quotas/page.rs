@@ -1,0 +1,120 @@
+//! The quotas of a page of tenants: what they have used is read in one statement for all.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use super::{
+    Allowances, Quota, QuotaKey, QuotaKeys, Quotas, ledger::Counter, limit::limit, usage::led_to, window::Window,
+};
+use crate::{
+    error::{Context as _, Error, Result},
+    isolation::OperatorScope,
+    platform::{db::Tx, ids::TenantId},
+    tenancy::{Catalogue, Snapshot, TenantPage},
+};
+
+const COUNTERS: &str = "
+    select tenant_id, quota_key, quota_window, used, reserved from tenantry.quota_usage
+    where tenant_id = any($1) and quota_window = any($2)";
+
+/// By key and window.
+type Counters = HashMap<(String, String), Counter>;
+
+/// What all quotas of a page's tenants are decided on, of one moment.
+#[derive(Debug)]
+pub struct PageQuotas {
+    catalogue: Arc<Catalogue>,
+    tenants: Arc<HashMap<TenantId, Arc<Snapshot>>>,
+    counters: HashMap<TenantId, Counters>,
+    now: DateTime<Utc>,
+}
+
+impl Quotas {
+    /// What the quotas of all tenants of the page are, read together by who asks first.
+    pub async fn of_page(&self, scope: &OperatorScope, page: &TenantPage) -> Result<Arc<PageQuotas>> {
+        page.together(|| self.read_page(scope, page)).await
+    }
+
+    async fn read_page(&self, scope: &OperatorScope, page: &TenantPage) -> Result<PageQuotas> {
+        let now = self.isolation.clock().now();
+        let tenants = page.snapshots(&self.tenancy, scope).await?;
+        let catalogue = self.tenancy.snapshots().catalogue().await?;
+        let (mut windows, keys) = (BTreeSet::new(), catalogue.part::<QuotaKeys>()?);
+        for zone in tenants.values().map(|tenant| zone(tenant)).collect::<BTreeSet<_>>() {
+            windows.extend(keys.all().iter().map(|key| window(key, zone, now).name));
+        }
+        let tx = self.isolation.begin_operator(scope).await?;
+        let mut counters = read_counters(&tx, page.tenants(), windows).await?;
+        tx.commit_unrecorded("a read").await?;
+        for (tenant, counters) in &mut counters {
+            for ((key, window), counter) in counters {
+                counter.reserved = self.promised_of(counter.reserved, *tenant, key, window);
+            }
+        }
+        Ok(PageQuotas { catalogue, tenants, counters, now })
+    }
+}
+
+impl PageQuotas {
+    /// All quotas of the catalogue, as the tenant has them; `keys` names those that are wanted.
+    pub fn list(&self, tenant: TenantId, keys: Option<&[String]>) -> Result<Vec<Quota>> {
+        let known = self.tenants.get(&tenant).ok_or_else(Error::not_found)?;
+        let wanted = |key: &&QuotaKey| keys.is_none_or(|keys| keys.contains(&key.key));
+        let all = self.catalogue.part::<QuotaKeys>()?.all();
+        all.iter().filter(wanted).map(|key| self.quota(known, key)).collect()
+    }
+
+    fn quota(&self, known: &Snapshot, key: &QuotaKey) -> Result<Quota> {
+        let plan = self.catalogue.plan(&known.tenant.plan).context("find the tenant's plan")?;
+        let allowances = known.part::<Allowances>()?;
+        let Window { name, resets_at } = window(key, zone(known), self.now);
+        let of_tenant = self.counters.get(&known.tenant.id).filter(|_| key.is_counted());
+        let counter = of_tenant.and_then(|counters| counters.get(&(key.key.clone(), name))).copied();
+        let (plan_limit, contract, boosts) = led_to(key, plan, allowances, self.now);
+        Ok(Quota {
+            limit: limit(key, plan, allowances, self.now),
+            counter: counter.unwrap_or_default(),
+            resets_at,
+            plan_limit,
+            contract,
+            boosts,
+            version: format!("{}.{}", known.version, self.catalogue.version),
+            key: key.clone(),
+        })
+    }
+}
+
+async fn read_counters(
+    tx: &Tx,
+    tenants: &[TenantId],
+    windows: BTreeSet<String>,
+) -> Result<HashMap<TenantId, Counters>> {
+    let tenants: Vec<_> = tenants.iter().map(|tenant| tenant.uuid()).collect();
+    let windows: Vec<_> = windows.into_iter().collect();
+    let mut counters: HashMap<TenantId, Counters> = HashMap::new();
+    for row in tx.rows(COUNTERS, [tenants.into(), windows.into()]).await? {
+        let of_tenant = counters.entry(row.try_get("", "tenant_id")?).or_default();
+        let counter = Counter { used: row.try_get("", "used")?, reserved: row.try_get("", "reserved")? };
+        of_tenant.insert((row.try_get("", "quota_key")?, row.try_get("", "quota_window")?), counter);
+    }
+    Ok(counters)
+}
+
+/// Where the tenant's days and months begin.
+fn zone(known: &Snapshot) -> ZoneName<'_> {
+    ZoneName(known.tenant.profile.time_zone.as_deref().unwrap_or_default())
+}
+
+/// A time zone by its name; UTC where it names none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ZoneName<'a>(&'a str);
+
+fn window(key: &QuotaKey, zone: ZoneName<'_>, now: DateTime<Utc>) -> Window {
+    let zone = zone.0.parse().unwrap_or(Tz::UTC);
+    key.period.map_or_else(Window::forever, |period| Window::at(period, now, zone))
+}
