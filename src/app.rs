@@ -7,6 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     access::{ExternalKeys, KeyRing, TokenVerifier, VerifierSettings},
     audit::Audit,
+    cells::Cells,
     config::Config,
     error::{Error, Kind, Result},
     flags::Flags,
@@ -19,6 +20,7 @@ use crate::{
         clock::Clock,
         db::{self, Db, Place},
     },
+    provisioning::{self, Provisioning},
     quotas::Quotas,
     rates::Rates,
     tenancy::Tenancy,
@@ -42,6 +44,8 @@ pub struct App {
     pub quotas: Quotas,
     pub flags: Flags,
     pub rates: Rates,
+    pub cells: Cells,
+    pub provisioning: Provisioning,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
     /// Open sockets, to wait for.
@@ -61,13 +65,22 @@ impl App {
             Arc::new(TokenVerifier::new(VerifierSettings::from_config(&config), clock.clone(), keyring.clone()));
         let external = Arc::new(ExternalKeys::new(&config.auth.external_issuers, keyring.clone(), clock.clone())?);
         let master = MasterKey::open(&config.master_key_file())?;
-        let tenancy = Tenancy::new(isolation.clone(), signals.clone(), config.tenancy.clone());
-        let oauth = OAuth::new(isolation.clone(), tenancy.clone(), keyring.clone(), master, &config);
+        let tenancy = Tenancy::new(isolation.clone(), signals.clone(), config.tenancy.clone(), &config.server.region);
+        let oauth = OAuth::new(isolation.clone(), tenancy.clone(), keyring.clone(), master.clone(), &config);
         let audit = Audit::new(isolation.clone(), signals.clone(), keyring.clone(), config.journal.clone());
         let health = Health::new(isolation.clone(), tenancy.clone());
         let quotas = Quotas::new(isolation.clone(), tenancy.clone(), config.quotas.clone());
         let flags = Flags::new(isolation.clone(), tenancy.clone());
         let rates = Rates::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.rates.clone());
+        let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
+        let parts = provisioning::Parts {
+            isolation: isolation.clone(),
+            tenancy: tenancy.clone(),
+            cells: cells.clone(),
+            master,
+            known: provisioning::layers::known(&cells, &config.provisioning),
+        };
+        let provisioning = Provisioning::new(parts, &config)?;
         Ok(Self {
             config: Arc::new(config),
             clock,
@@ -84,6 +97,8 @@ impl App {
             quotas,
             flags,
             rates,
+            cells,
+            provisioning,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
         })
@@ -98,7 +113,16 @@ impl App {
         self.check_database().await?;
         self.oauth.ensure_keys().await?;
         self.external.load().await;
-        Ok(())
+        self.prepare_cells(place).await
+    }
+
+    /// Makes the first cell where tenants get environments, so that nothing has to be set up.
+    pub async fn prepare_cells(&self, place: &Place) -> Result<()> {
+        if !self.provisioning.is_on() {
+            return Ok(());
+        }
+        self.cells.ensure_own(place, &self.config.tenancy.default_region).await?;
+        self.provisioning.sweep().await.map(drop)
     }
 
     /// Refuses a database that is not as this binary left it, or that would not keep tenants apart; names what to change.

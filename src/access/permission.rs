@@ -30,10 +30,13 @@ pub enum Scope {
     FlagRead,
     FlagWrite,
     RateCheck,
+    CellRead,
+    CellWrite,
+    DataplaneRead,
 }
 
 impl Scope {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -54,6 +57,9 @@ impl Scope {
         Self::FlagRead,
         Self::FlagWrite,
         Self::RateCheck,
+        Self::CellRead,
+        Self::CellWrite,
+        Self::DataplaneRead,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -78,6 +84,9 @@ impl Scope {
             Self::FlagRead => "auth:flag:read",
             Self::FlagWrite => "auth:flag:write",
             Self::RateCheck => "auth:rate:check",
+            Self::CellRead => "auth:cell:read",
+            Self::CellWrite => "auth:cell:write",
+            Self::DataplaneRead => "auth:dataplane:read",
         }
     }
 
@@ -95,6 +104,8 @@ impl Scope {
                 | Self::KeyWrite
                 | Self::HealthWrite
                 | Self::LimitWrite
+                | Self::CellRead
+                | Self::CellWrite
         )
     }
 }
@@ -190,13 +201,15 @@ impl Role {
         use Scope::*;
         match self {
             Self::Admin => ScopeSet::ALL,
-            Self::Support => [TenantRead, PlanRead, ClientRead, HealthRead, QuotaRead, FlagRead].into_iter().collect(),
+            Self::Support => {
+                [TenantRead, PlanRead, ClientRead, HealthRead, QuotaRead, FlagRead, CellRead].into_iter().collect()
+            }
             Self::Billing => [TenantRead, PlanRead, PlanWrite, LifecycleWrite, HealthRead, QuotaRead, LimitWrite]
                 .into_iter()
                 .collect(),
-            Self::Auditor => {
-                [TenantRead, PlanRead, ClientRead, AuditRead, HealthRead, QuotaRead, FlagRead].into_iter().collect()
-            }
+            Self::Auditor => [TenantRead, PlanRead, ClientRead, AuditRead, HealthRead, QuotaRead, FlagRead, CellRead]
+                .into_iter()
+                .collect(),
         }
     }
 }
@@ -295,6 +308,15 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.approveFlagChange", "flag.approve", Scope::FlagWrite, Platform, Write),
     rule("Mutation.rejectFlagChange", "flag.reject", Scope::FlagWrite, Platform, Write),
     rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
+    rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
+    rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),
+    rule("Mutation.drainCell", "cell.drain", Scope::CellWrite, Platform, Write),
+    rule("Query.provisioningPlan", "provisioning.plan", Scope::TenantRead, Platform, Read),
+    // Each hand-out is journaled, and a tenant that may not write gets none.
+    rule("Query.dataplaneCredentials", "dataplane.credentials", Scope::DataplaneRead, Anyone, Write),
+    rule("Tenant.layers", "provisioning.layers", Scope::TenantRead, Anyone, Read),
+    rule("Tenant.placement", "provisioning.placement", Scope::TenantRead, Anyone, Read),
+    rule("Subscription.provisioningProgress", "provisioning.watch", Scope::TenantRead, Anyone, Read),
     rule("Subscription.tenantEvents", "tenant.watch", Scope::TenantRead, Anyone, Read),
     rule("TenantEvent.entry", "audit.read", Scope::AuditRead, Anyone, Read),
     rule("Tenant.audit", "audit.read", Scope::AuditRead, Anyone, Read),

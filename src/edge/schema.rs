@@ -8,24 +8,43 @@ use super::{
 };
 use crate::{
     audit::graphql::{AuditQuery, AuditSubscription},
+    cells::graphql::{CellMutation, CellQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
     oauth::graphql::{OAuthMutation, OAuthQuery},
+    provisioning::graphql::{ProvisioningQuery, ProvisioningSubscription},
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
 };
 
 /// Everything that can be read.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery, QuotaQuery, FlagQuery);
+pub struct Query(
+    TenantQuery,
+    AuditQuery,
+    OAuthQuery,
+    IsolationQuery,
+    QuotaQuery,
+    FlagQuery,
+    CellQuery,
+    ProvisioningQuery,
+);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
-pub struct Mutation(TenantMutation, OAuthMutation, HealthMutation, QuotaMutation, FlagMutation, RatesMutation);
+pub struct Mutation(
+    TenantMutation,
+    OAuthMutation,
+    HealthMutation,
+    QuotaMutation,
+    FlagMutation,
+    RatesMutation,
+    CellMutation,
+);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]
-pub struct Subscription(AuditSubscription);
+pub struct Subscription(AuditSubscription, ProvisioningSubscription);
 
 pub type TenantrySchema = Schema<Query, Mutation, Subscription>;
 

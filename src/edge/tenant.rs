@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     audit::graphql::TenantAudit,
+    cells::graphql::TenantPlacement,
     error::Error,
     flags::graphql::TenantFlags,
     health::graphql::TenantHealth,
@@ -17,6 +18,7 @@ use crate::{
         ids::TenantId,
         page::{LargestPage, PageInfo, PageRequest},
     },
+    provisioning::graphql::TenantLayers,
     quotas::graphql::TenantQuotas,
     tenancy::{
         self, Deletion, Fit, NewParent, NewTenant, TenantFilter, TenantOrder, TenantView,
@@ -32,7 +34,20 @@ use crate::{
 /// A customer of the platform: what it is, what state it is in, and by later capabilities what it has.
 #[derive(Clone, Debug, MergedObject)]
 #[graphql(name = "Tenant")]
-pub struct TenantObject(TenantCore, TenantPlan, TenantAudit, TenantClients, TenantHealth, TenantQuotas, TenantFlags);
+pub struct TenantObject(
+    TenantCore,
+    TenantPlan,
+    TenantAudit,
+    TenantClients,
+    TenantHealth,
+    TenantQuotas,
+    TenantFlags,
+    TenantEnvironment,
+);
+
+/// Where a tenant is and what it has there.
+#[derive(Clone, Debug, MergedObject)]
+pub struct TenantEnvironment(TenantPlacement, TenantLayers);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
@@ -43,7 +58,8 @@ impl From<TenantView> for TenantObject {
             TenantClients(tenant.clone()),
             TenantHealth(tenant.clone()),
             TenantQuotas(tenant.clone()),
-            TenantFlags(tenant),
+            TenantFlags(tenant.clone()),
+            TenantEnvironment(TenantPlacement(tenant.clone()), TenantLayers(tenant)),
         )
     }
 }

@@ -23,6 +23,7 @@ mod oauth;
 mod outsiders;
 mod permissions;
 mod pgbouncer;
+mod provisioning;
 mod quota_storm;
 mod quotas;
 mod rates;
