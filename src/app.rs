@@ -50,6 +50,8 @@ pub struct App {
     pub shutdown: CancellationToken,
     /// Open sockets, to wait for.
     pub sockets: TaskTracker,
+    /// Work that ends by itself once the server stops, to wait for.
+    pub background: TaskTracker,
 }
 
 impl App {
@@ -101,6 +103,7 @@ impl App {
             provisioning,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
+            background: TaskTracker::new(),
         })
     }
 
@@ -121,7 +124,10 @@ impl App {
         if !self.provisioning.is_on() {
             return Ok(());
         }
-        self.cells.ensure_own(place, &self.config.tenancy.default_region).await?;
+        if let Err(error) = self.cells.ensure_own(place, &self.config.tenancy.default_region).await {
+            // Not worth a server that does not start: cells may be elsewhere, and tenants that wait say why.
+            tracing::error!(%error, cause = error.cause().map(tracing::field::display), "the first cell cannot be made beside the registry; let the owner create databases and roles, or set cells.own = false");
+        }
         self.provisioning.sweep().await.map(drop)
     }
 

@@ -30,7 +30,7 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     let (rates, stop) = (app.rates.clone(), app.shutdown.clone());
     tasks.spawn(async move { rates.run(stop).await });
     let (provisioning, interval, stop) = (app.provisioning.clone(), app.config.worker.interval, app.shutdown.clone());
-    tasks.spawn(async move { provisioning.run(interval, stop).await });
+    app.background.spawn(async move { provisioning.run(interval, stop).await });
     let (external, stop) = (app.external.clone(), app.shutdown.clone());
     tasks.spawn(async move { external.run(stop).await });
     tasks

@@ -34,10 +34,15 @@ pub struct DataplaneCredential {
 }
 
 impl Provisioning {
-    /// The tenant's present credentials, of each layer that has some. Each hand-out is journaled, without the secret.
+    /// The tenant's present credentials, of each layer that has some: none where tenants get no environment. Each hand-out is
+    /// journaled, without the secret.
     ///
     /// Errors: `unavailable` until the tenant's environment is there.
     pub async fn credentials(&self, scope: &TenantScope) -> Result<Vec<DataplaneCredential>> {
+        self.tenant(scope.tenant()).await?.ok_or_else(Error::not_found)?;
+        if !self.is_on() {
+            return Ok(Vec::new());
+        }
         if !self.is_ready(scope.tenant()).await? {
             return Err(Error::new(
                 Kind::Unavailable,

@@ -38,6 +38,13 @@ impl Provisioning {
                 () = stop.cancelled() => {}
             }
         }
+        self.rest().await;
+    }
+
+    /// Lets work that has begun come to its end, and its leases with it: other servers need not wait for them.
+    async fn rest(&self) {
+        let all = u32::try_from(self.0.rules.workers).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(self.0.rules.layer_timeout, self.0.places.acquire_many(all)).await;
     }
 
     /// Takes as many tenants as there is room for, and works on each in a task of its own; answers how many.

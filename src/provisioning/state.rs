@@ -87,16 +87,39 @@ pub(super) fn next_task(wanted: Wanted, record: Option<&Record>, now: DateTime<U
     }
 }
 
-/// When a layer wants to be looked at again.
-pub(super) fn next_look(wanted: Wanted, record: &Record, verify_every: TimeDelta) -> Option<DateTime<Utc>> {
-    if let Some(at) = record.next_attempt_at {
-        return Some(at);
+/// When a tenant wants to be looked at again; `records` in the order of its layers. What stands behind an essential layer that
+/// waits cannot be done before it. Verifications come up to a fifth late, so that tenants made together spread; `chance` is
+/// any number.
+pub(super) fn next_look(
+    wanted: Wanted,
+    records: &[Record],
+    verify_every: TimeDelta,
+    chance: u64,
+) -> Option<DateTime<Utc>> {
+    let late = jittered(verify_every, chance) - verify_every;
+    let late = if late < TimeDelta::zero() { -late } else { late };
+    let mut next: Option<DateTime<Utc>> = None;
+    let mut note = |at: DateTime<Utc>| next = Some(next.map_or(at, |known| known.min(at)));
+    let in_turn: Vec<_> = match wanted {
+        Wanted::Present => records.iter().collect(),
+        Wanted::Absent => records.iter().rev().collect(),
+    };
+    for record in in_turn {
+        match (record.next_attempt_at, wanted, record.observed) {
+            (Some(at), ..) => {
+                note(at);
+                if record.essential || wanted == Wanted::Absent {
+                    break;
+                }
+            }
+            (None, Wanted::Present, Observed::Present) => {
+                note(record.verified_at.unwrap_or(record.since) + verify_every + late);
+            }
+            (None, Wanted::Absent, Observed::Absent) => {}
+            (None, ..) => note(record.since),
+        }
     }
-    match (wanted, record.observed) {
-        (Wanted::Present, Observed::Present) => Some(record.verified_at.unwrap_or(record.since) + verify_every),
-        (Wanted::Absent, Observed::Absent) => None,
-        _ => Some(record.since),
-    }
+    next
 }
 
 /// How long to wait after `attempts` failures: twice as long each time, up to the longest, and up to a fifth more or less, so
@@ -163,6 +186,22 @@ mod tests {
         assert_eq!(next_task(Wanted::Present, Some(&failed), now, HOUR), Task::Wait(now + HOUR));
         assert_eq!(next_task(Wanted::Absent, Some(&failed), now, HOUR), Task::Remove);
         assert_eq!(next_task(Wanted::Present, Some(&failed), now + HOUR, HOUR), Task::Ensure);
+    }
+
+    #[test]
+    fn a_tenant_is_looked_at_when_the_first_of_its_layers_can_be_done() {
+        let now = DateTime::UNIX_EPOCH;
+        let minutes = |count| now + TimeDelta::minutes(count);
+        let look = |wanted, records: &[Record]| next_look(wanted, records, HOUR, 12 * 60_000 * 1000);
+        let failed = Record { next_attempt_at: Some(minutes(5)), ..record(Observed::Unknown) };
+        let helpful = Record { essential: false, ..failed.clone() };
+        let present = Record { verified_at: Some(minutes(1)), ..record(Observed::Present) };
+        assert_eq!(look(Wanted::Present, &[failed.clone(), record(Observed::Unknown)]), Some(minutes(5)));
+        assert_eq!(look(Wanted::Present, &[helpful, record(Observed::Unknown)]), Some(now));
+        let verification = look(Wanted::Present, &[present]).unwrap();
+        assert!((minutes(61)..=minutes(73)).contains(&verification), "{verification}");
+        assert_eq!(look(Wanted::Absent, &[record(Observed::Present), failed]), Some(minutes(5)));
+        assert_eq!(look(Wanted::Absent, &[record(Observed::Absent)]), None);
     }
 
     #[test]

@@ -92,11 +92,10 @@ impl Provisioning {
     pub(super) async fn give_back(&self, lease: &Lease) -> Result<()> {
         let tx = self.begin().await?;
         let records = store::records(&tx, lease.tenant_id).await?;
-        let every = self.verify_every();
-        let next = records.iter().filter_map(|record| next_look(lease.wanted, record, every)).min();
         let now = tx.stamp().at;
         // Never in the past for what has just been looked at: one that can make no progress would spin.
         let soonest = now + jittered(TimeDelta::from_std(self.0.rules.first_retry).unwrap_or_default(), chance());
+        let next = next_look(lease.wanted, &records, self.verify_every(), chance());
         let due = next.map(|at| if at <= now { soonest } else { at });
         store::release(&tx, lease, due, &self.0.signature).await?;
         tx.commit_unrecorded("a lease").await

@@ -50,10 +50,12 @@ pub struct CellDb {
 impl CellDb {
     /// Connects lazily, and closes what was idle for long.
     pub fn connect(url: &Secret, limits: CellLimits) -> Result<Self> {
-        let options = PgConnectOptions::from_str(url.expose()).map_err(|error| {
-            Error::invalid("url", "is no PostgreSQL address such as postgres://user:password@host/database")
-                .because(error)
-        })?;
+        let rule = "is no PostgreSQL address such as postgres://user:password@host/database";
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
+            return Err(Error::invalid("url", rule));
+        }
+        let options =
+            PgConnectOptions::from_str(url.expose()).map_err(|error| Error::invalid("url", rule).because(error))?;
         let options = options.application_name("tenantry-cell").disable_statement_logging();
         let pool = PgPoolOptions::new()
             .min_connections(0)

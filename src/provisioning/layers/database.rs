@@ -6,11 +6,11 @@ use serde_json::{Map, json};
 
 use super::{
     super::{Ensured, Layer, Names, Removed, Site, Slot, Verdict, quoted},
-    postgres::{Difference, alone, close_logins, db_of, mend, search_all, sentences},
+    postgres::{Difference, alone, close_logins, database_exists, db_of, mend, search_all, sentences},
 };
 use crate::{
     cells::Cells,
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     platform::db::{CellDb, CellTx},
     tenancy::IsolationTier,
 };
@@ -206,7 +206,7 @@ async fn count(db: &CellDb, names: &Names) -> Result<Count> {
         Ok::<_, Error>(count)
     };
     match counted.await {
-        Err(error) if error.kind() == Kind::Unavailable => Ok(Count { tables: 0, others: 0 }),
+        Err(_) if !database_exists(db, names.stem()).await? => Ok(Count { tables: 0, others: 0 }),
         counted => counted,
     }
 }

@@ -8,13 +8,13 @@ use serde_json::{Map, json};
 
 use super::{
     super::{Ensured, Layer, Names, Removed, Site, Slot, Verdict, literal, quoted},
-    postgres::{Difference, alone, close_logins, db_of, mend, search_all, sentences},
+    postgres::{Difference, alone, close_logins, database_exists, db_of, mend, search_all, sentences},
 };
 use crate::{
-    cells::Cells,
+    cells::{CellState, Cells},
     config,
     error::Result,
-    platform::db::{CellDb, CellTx},
+    platform::db::CellTx,
 };
 
 /// Values: the schema and role, the two logins. `elsewhere` is read from `pg_shdepend`, which has an index by role.
@@ -249,17 +249,17 @@ impl Layer for SchemaLayer {
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {
-        search_all(&self.cells, RESIDUE, site.names.stem()).await
+        let mut found = search_all(&self.cells, RESIDUE, site.names.stem()).await?;
+        // In a database of its own, wherever that is.
+        for cell in self.cells.all().await?.iter().filter(|cell| cell.state != CellState::Retired) {
+            let db = self.cells.open(cell)?;
+            if database_exists(&db, site.names.stem()).await? {
+                let mut tx = db.begin_in(site.names.stem()).await?;
+                let there: Vec<String> = tx.json(RESIDUE, &[site.names.stem()]).await?;
+                tx.commit().await?;
+                found.extend(there.into_iter().map(|schema| format!("{schema} in its database on cell {}", cell.name)));
+            }
+        }
+        Ok(found)
     }
-}
-
-async fn database_exists(db: &CellDb, database: &str) -> Result<bool> {
-    if db.address().database == database {
-        return Ok(true);
-    }
-    let mut tx = db.begin().await?;
-    let query = "select to_jsonb(exists (select from pg_database where datname = $1))::text";
-    let found = tx.json(query, &[database]).await?;
-    tx.commit().await?;
-    Ok(found)
 }

@@ -77,6 +77,14 @@ impl Bench {
     }
 }
 
+/// One of two workers may be thrown out by the other, as from a database that is dropped; it is then told to try again.
+fn at_least_one(name: &str, one: tenantry::error::Result<()>, other: tenantry::error::Result<()>) {
+    assert!(one.is_ok() || other.is_ok(), "{name}: {one:?} {other:?}");
+    for error in [one, other].into_iter().filter_map(Result::err) {
+        assert!(error.kind().retryable(), "{name}: {error:?}");
+    }
+}
+
 const TIERS: [IsolationTier; 2] = [IsolationTier::Standard, IsolationTier::Enterprise];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,13 +104,13 @@ async fn every_layer_can_be_repeated_removed_twice_and_run_by_two_workers_at_onc
             assert!(bench.remove(layer, tenant).await.unwrap(), "{name}: something is removed");
             assert!(!bench.remove(layer, tenant).await.unwrap(), "{name}: nothing is left to remove");
             assert_eq!(bench.residue(layer, tenant).await, [""; 0], "{name}");
-            let both = tokio::join!(bench.ensure(layer, tenant), bench.ensure(layer, tenant));
-            both.0.unwrap();
-            both.1.unwrap();
+            let (one, other) = tokio::join!(bench.ensure(layer, tenant), bench.ensure(layer, tenant));
+            at_least_one(&name, one.map(drop), other.map(drop));
+            bench.ensure(layer, tenant).await.unwrap();
             assert_eq!(bench.verify(layer, tenant).await, Verdict::InPlace, "{name}: two workers");
-            let both = tokio::join!(bench.remove(layer, tenant), bench.remove(layer, tenant));
-            both.0.unwrap();
-            both.1.unwrap();
+            let (one, other) = tokio::join!(bench.remove(layer, tenant), bench.remove(layer, tenant));
+            at_least_one(&name, one.map(drop), other.map(drop));
+            bench.remove(layer, tenant).await.unwrap();
             assert_eq!(bench.residue(layer, tenant).await, [""; 0], "{name}: two workers");
         }
     }
@@ -135,7 +143,8 @@ impl Bench {
                 self.remove(layer, tenant).await.unwrap();
                 return n - 1;
             };
-            assert!(made.is_err(), "{}: the failure at {hit:?} shows", layer.name());
+            // What was done and not heard of may be seen to be there.
+            assert!(made.is_err() || fault == Fault::CutAfter, "{}: the failure at {hit:?} shows", layer.name());
             self.remove(layer, tenant).await.unwrap();
             assert_eq!(self.residue(layer, tenant).await, [""; 0], "{}: removed, half-made at {hit:?}", layer.name());
             self.proxy.arm(n, fault);

@@ -41,7 +41,6 @@ struct State {
 pub(crate) struct Proxy {
     folder: PathBuf,
     state: Arc<Mutex<State>>,
-    hit: Arc<Notify>,
     disarmed: watch::Sender<u64>,
     _task: JoinSet<()>,
 }
@@ -49,7 +48,6 @@ pub(crate) struct Proxy {
 #[derive(Clone)]
 struct Line {
     state: Arc<Mutex<State>>,
-    hit: Arc<Notify>,
     disarmed: watch::Receiver<u64>,
 }
 
@@ -61,8 +59,8 @@ impl Proxy {
         std::fs::create_dir_all(&place).unwrap();
         let listener = UnixListener::bind(place.join(".s.PGSQL.5432")).unwrap();
         let (disarmed, heard) = watch::channel(0);
-        let line = Line { state: Arc::default(), hit: Arc::default(), disarmed: heard };
-        let (state, hit) = (line.state.clone(), line.hit.clone());
+        let line = Line { state: Arc::default(), disarmed: heard };
+        let state = line.state.clone();
         let target = PathBuf::from(target).join(".s.PGSQL.5432");
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -78,7 +76,7 @@ impl Proxy {
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self { folder: place, state, hit, disarmed, _task: task }
+        Self { folder: place, state, disarmed, _task: task }
     }
 
     pub(crate) fn url(&self, database: &str) -> String {
@@ -206,7 +204,6 @@ impl Line {
             return None;
         }
         state.hit = Some(statement);
-        self.hit.notify_waiters();
         Some(fault)
     }
 }

@@ -92,3 +92,15 @@ async fn search(cells: &Cells, cell: &Cell, query: &str, stem: &str) -> Result<V
     tx.commit().await?;
     Ok(found.into_iter().map(|thing| format!("{thing} on cell {}", cell.name)).collect())
 }
+
+/// Whether the cell's server has this database.
+pub(super) async fn database_exists(db: &CellDb, database: &str) -> Result<bool> {
+    if db.address().database == database {
+        return Ok(true);
+    }
+    let mut tx = db.begin().await?;
+    let query = "select to_jsonb(exists (select from pg_database where datname = $1))::text";
+    let found = tx.json(query, &[database]).await?;
+    tx.commit().await?;
+    Ok(found)
+}
