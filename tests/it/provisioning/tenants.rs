@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{ON, active, create, events, eventually, look, observed};
+use super::{ON, active, clusters::texts, create, events, eventually, look, observed};
 use crate::support::TestApp;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,6 +151,29 @@ async fn progress_is_told_as_it_is_made_with_the_toolkits_names() {
     ];
     let events: Vec<_> = told.iter().map(|line| line.replace("TenantPlaced - eu", "TenantPlaced -")).collect();
     assert_eq!(events, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_is_served_before_all_who_are_only_to_be_verified() {
+    let first = TestApp::with(ON).await;
+    let quiet = first.replica("").await;
+    let admin = first.admin().await;
+    for number in 0..15 {
+        active(&admin, create(&admin, &format!("settled-{number}"), "STANDARD").await).await;
+    }
+    let registry = first.database.superuser().await;
+    let resting = "select count(*)::text from tenantry.provisioning where lease_token is null";
+    eventually("all turns are over", async || (texts(&registry, resting).await == ["15"]).then_some(())).await;
+    drop(first);
+    quiet.advance(chrono::TimeDelta::hours(2));
+    let newcomer = create(&quiet.admin().await, "newcomer", "STANDARD").await;
+    let before = quiet.app.clock.now().to_rfc3339();
+    // It finds sixteen that are due, and has room for one.
+    let _late = quiet.replica(&ON.replace("\"schema\"]", "\"schema\"]\nworkers = 1")).await;
+    let served = format!("select count(*)::text from tenantry.provisioning where served_at >= '{before}'");
+    eventually("all are served", async || (texts(&registry, &served).await == ["16"]).then_some(())).await;
+    let order = "select tenant_id::text from tenantry.provisioning order by served_at limit 1";
+    assert_eq!(texts(&registry, order).await, [newcomer.to_string()]);
 }
 
 /// The figure of ISO: from mutation to ACTIVE. The bound is generous: this is a debug build, and other tests run beside it.
