@@ -175,7 +175,9 @@ def quotas(found: list[dict]) -> list[dict]:
 
 def database_environment(ctx, database: str) -> dict:
     return {"TENANTRY__DATABASE__URL": f"postgres://{LOGIN}@127.0.0.1:{ctx.pgport}/{database}",
-            "TENANTRY__DATA__DIR": ctx.tmp / database, "TENANTRY__TELEMETRY__LOG_FORMAT": "json"}
+            "TENANTRY__DATA__DIR": ctx.tmp / database, "TENANTRY__TELEMETRY__LOG_FORMAT": "json",
+            # What is measured is the control plane; environments have figures of their own.
+            "TENANTRY__PROVISIONING__LAYERS": ""}
 
 
 def config_file(ctx) -> Path:

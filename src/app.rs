@@ -7,6 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     access::{ExternalKeys, KeyRing, TokenVerifier, VerifierSettings},
     audit::Audit,
+    cells::Cells,
     config::Config,
     entitlements::Entitlements,
     error::{Error, Kind, Result},
@@ -21,6 +22,7 @@ use crate::{
         clock::Clock,
         db::{self, Db, Place},
     },
+    provisioning::{self, Provisioning},
     quotas::Quotas,
     rates::Rates,
     tenancy::Tenancy,
@@ -45,10 +47,14 @@ pub struct App {
     pub flags: Flags,
     pub rates: Rates,
     pub entitlements: Entitlements,
+    pub cells: Cells,
+    pub provisioning: Provisioning,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
     /// Open sockets, to wait for.
     pub sockets: TaskTracker,
+    /// Work that ends by itself once the server stops, to wait for.
+    pub background: TaskTracker,
 }
 
 impl App {
@@ -64,7 +70,7 @@ impl App {
             Arc::new(TokenVerifier::new(VerifierSettings::from_config(&config), clock.clone(), keyring.clone()));
         let external = Arc::new(ExternalKeys::new(&config.auth.external_issuers, keyring.clone(), clock.clone())?);
         let master = MasterKey::open(&config.master_key_file())?;
-        let tenancy = Tenancy::new(isolation.clone(), signals.clone(), config.tenancy.clone());
+        let tenancy = Tenancy::new(isolation.clone(), signals.clone(), config.tenancy.clone(), &config.server.region);
         let oauth = OAuth::new(isolation.clone(), tenancy.clone(), keyring.clone(), master.clone(), &config);
         let audit = Audit::new(isolation.clone(), signals.clone(), keyring.clone(), config.journal.clone());
         let health = Health::new(isolation.clone(), tenancy.clone());
@@ -74,6 +80,15 @@ impl App {
         let rates = Rates::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.rates.clone());
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
+        let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
+        let parts = provisioning::Parts {
+            isolation: isolation.clone(),
+            tenancy: tenancy.clone(),
+            cells: cells.clone(),
+            master,
+            known: provisioning::layers::known(&cells, &config.provisioning),
+        };
+        let provisioning = Provisioning::new(parts, &config)?;
         Ok(Self {
             config: Arc::new(config),
             clock,
@@ -91,8 +106,11 @@ impl App {
             flags,
             rates,
             entitlements,
+            cells,
+            provisioning,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
+            background: TaskTracker::new(),
         })
     }
 
@@ -105,7 +123,19 @@ impl App {
         self.check_database().await?;
         self.oauth.ensure_keys().await?;
         self.external.load().await;
-        Ok(())
+        self.prepare_cells(place).await
+    }
+
+    /// Makes the first cell where tenants get environments, so that nothing has to be set up.
+    pub async fn prepare_cells(&self, place: &Place) -> Result<()> {
+        if !self.provisioning.is_on() {
+            return Ok(());
+        }
+        if let Err(error) = self.cells.ensure_own(place, &self.config.tenancy.default_region).await {
+            // Not worth a server that does not start: cells may be elsewhere, and tenants that wait say why.
+            tracing::error!(%error, cause = error.cause().map(tracing::field::display), "the first cell cannot be made beside the registry; let the owner create databases and roles, or set cells.own = false");
+        }
+        self.provisioning.sweep().await.map(drop)
     }
 
     /// Refuses a database that is not as this binary left it, or that would not keep tenants apart; names what to change.

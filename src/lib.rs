@@ -3,6 +3,7 @@
 pub mod access;
 pub mod app;
 pub mod audit;
+pub mod cells;
 pub mod cli;
 pub mod config;
 pub mod edge;
@@ -16,6 +17,7 @@ pub mod journal;
 pub mod keys;
 pub mod oauth;
 pub mod platform;
+pub mod provisioning;
 pub mod quotas;
 pub mod rates;
 pub mod tenancy;

@@ -29,6 +29,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     tasks.spawn(async move { verify(verified).await });
     let (rates, stop) = (app.rates.clone(), app.shutdown.clone());
     tasks.spawn(async move { rates.run(stop).await });
+    let (provisioning, interval, stop) = (app.provisioning.clone(), app.config.worker.interval, app.shutdown.clone());
+    app.background.spawn(async move { provisioning.run(interval, stop).await });
     let (external, stop) = (app.external.clone(), app.shutdown.clone());
     tasks.spawn(async move { external.run(stop).await });
     tasks
@@ -38,6 +40,7 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
 async fn hear(app: &App, heard: Heard) {
     app.oauth.hear(&heard).await;
     app.quotas.hear(&heard);
+    app.provisioning.hear(&heard);
     app.tenancy.snapshots().hear(heard).await;
 }
 
@@ -90,7 +93,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 11] = [
+const TASKS: [Task; 15] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -137,6 +140,29 @@ const TASKS: [Task; 11] = [
         run: |app| async { app.entitlements.end_due_grants().await.map(|()| Left::Nothing) }.boxed(),
     },
     Task {
+        name: "cells",
+        every: TimeDelta::zero(), // by `cells.check_interval`
+        run: |app| async { check_cells(app).await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "growth of cells",
+        every: TimeDelta::hours(1),
+        run: |app| async { app.cells.note_growth().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "tenants without an environment",
+        every: TimeDelta::hours(1),
+        run: |app| {
+            async { app.provisioning.sweep().await.map(|found| if found == 0 { Left::Nothing } else { Left::More }) }
+                .boxed()
+        },
+    },
+    Task {
+        name: "credentials",
+        every: TimeDelta::seconds(10),
+        run: |app| async { app.provisioning.rotate_due().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
         name: "ended reservations",
         every: TimeDelta::minutes(1),
         run: |app| {
@@ -181,6 +207,15 @@ impl Schedule {
 /// A clock that was set back must not stop what waits for it.
 fn is_due(last: Option<DateTime<Utc>>, every: TimeDelta, now: DateTime<Utc>) -> bool {
     last.is_none_or(|last| now - last >= every || now < last)
+}
+
+/// What waits for a cell that is back goes on at once.
+async fn check_cells(app: &App) -> Result<()> {
+    if !app.provisioning.is_on() || !app.cells.is_check_due() {
+        return Ok(());
+    }
+    let changes = app.cells.check_all().await?;
+    app.provisioning.cells_changed(&changes).await
 }
 
 fn finished(task: &'static str, done: Result<()>) {

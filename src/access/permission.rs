@@ -33,10 +33,13 @@ pub enum Scope {
     FlagWrite,
     RateCheck,
     EntitlementRead,
+    CellRead,
+    CellWrite,
+    DataplaneRead,
 }
 
 impl Scope {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -60,6 +63,9 @@ impl Scope {
         Self::FlagWrite,
         Self::RateCheck,
         Self::EntitlementRead,
+        Self::CellRead,
+        Self::CellWrite,
+        Self::DataplaneRead,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -87,6 +93,9 @@ impl Scope {
             Self::FlagWrite => "auth:flag:write",
             Self::RateCheck => "auth:rate:check",
             Self::EntitlementRead => "auth:entitlement:read",
+            Self::CellRead => "auth:cell:read",
+            Self::CellWrite => "auth:cell:write",
+            Self::DataplaneRead => "auth:dataplane:read",
         }
     }
 
@@ -104,6 +113,8 @@ impl Scope {
                 | Self::KeyWrite
                 | Self::HealthWrite
                 | Self::LimitWrite
+                | Self::CellRead
+                | Self::CellWrite
         )
     }
 
@@ -209,19 +220,29 @@ impl Role {
         use Scope::*;
         match self {
             Self::Admin => ScopeSet::ALL,
-            Self::Support => [TenantRead, PlanRead, ClientRead, HealthRead, QuotaRead, FlagRead, EntitlementRead]
-                .into_iter()
-                .collect(),
+            Self::Support => {
+                [TenantRead, PlanRead, ClientRead, HealthRead, QuotaRead, FlagRead, EntitlementRead, CellRead]
+                    .into_iter()
+                    .collect()
+            }
             Self::Billing => {
                 [TenantRead, PlanRead, PlanWrite, LifecycleWrite, HealthRead, QuotaRead, LimitWrite, EntitlementRead]
                     .into_iter()
                     .collect()
             }
-            Self::Auditor => {
-                [TenantRead, PlanRead, ClientRead, AuditRead, HealthRead, QuotaRead, FlagRead, EntitlementRead]
-                    .into_iter()
-                    .collect()
-            }
+            Self::Auditor => [
+                TenantRead,
+                PlanRead,
+                ClientRead,
+                AuditRead,
+                HealthRead,
+                QuotaRead,
+                FlagRead,
+                EntitlementRead,
+                CellRead,
+            ]
+            .into_iter()
+            .collect(),
         }
     }
 }
@@ -335,6 +356,15 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.defineResourceKind", "resource.defineKind", Scope::PlanWrite, Platform, Write),
     rule("Mutation.defineResource", "resource.define", Scope::PlanWrite, Platform, Write),
     rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
+    rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
+    rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),
+    rule("Mutation.drainCell", "cell.drain", Scope::CellWrite, Platform, Write),
+    rule("Query.provisioningPlan", "provisioning.plan", Scope::TenantRead, Platform, Read),
+    // Each hand-out is journaled, and a tenant that may not write gets none.
+    rule("Query.dataplaneCredentials", "dataplane.credentials", Scope::DataplaneRead, Anyone, Write),
+    rule("Tenant.layers", "provisioning.layers", Scope::TenantRead, Anyone, Read),
+    rule("Tenant.placement", "provisioning.placement", Scope::TenantRead, Anyone, Read),
+    rule("Subscription.provisioningProgress", "provisioning.watch", Scope::TenantRead, Anyone, Read),
     rule("Subscription.tenantEvents", "tenant.watch", Scope::TenantRead, Anyone, Read),
     rule("TenantEvent.entry", "audit.read", Scope::AuditRead, Anyone, Read),
     rule("Tenant.audit", "audit.read", Scope::AuditRead, Anyone, Read),

@@ -44,6 +44,8 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
     listener::serve(listener, edge::router(&app), limits, async move { stopped.cancelled().await }).await;
     app.sockets.close();
     let _ = tokio::time::timeout(Duration::from_secs(2), app.sockets.wait()).await;
+    app.background.close();
+    let _ = tokio::time::timeout(app.config.server.shutdown_grace, app.background.wait()).await;
     drop(tasks);
     if let Err(error) = app.quotas.close_leases().await {
         tracing::warn!(%error, "what is leased of quotas comes back when its reservations expire");

@@ -52,6 +52,8 @@ impl Engine {
             .data(app.flags.clone())
             .data(app.rates.clone())
             .data(app.entitlements.clone())
+            .data(app.cells.clone())
+            .data(app.provisioning.clone())
             .data(app.isolation.clone())
             .data(LargestPage(app.config.graphql.page_size));
         if !app.config.graphql.introspection {

@@ -8,10 +8,12 @@ use super::{
 };
 use crate::{
     audit::graphql::{AuditQuery, AuditSubscription},
+    cells::graphql::{CellMutation, CellQuery},
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
     oauth::graphql::{OAuthMutation, OAuthQuery},
+    provisioning::graphql::{ProvisioningQuery, ProvisioningSubscription},
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
     tenancy::graphql::PartnerMutation,
@@ -19,7 +21,20 @@ use crate::{
 
 /// Everything that can be read.
 #[derive(Debug, Default, MergedObject)]
-pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery, QuotaQuery, FlagQuery, EntitlementQuery);
+pub struct Query(
+    TenantQuery,
+    AuditQuery,
+    OAuthQuery,
+    IsolationQuery,
+    QuotaQuery,
+    FlagQuery,
+    EntitlementQuery,
+    EnvironmentQuery,
+);
+
+/// Where tenants are and what they have there.
+#[derive(Debug, Default, MergedObject)]
+pub struct EnvironmentQuery(CellQuery, ProvisioningQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
@@ -31,12 +46,16 @@ pub struct Mutation(
     FlagMutation,
     RatesMutation,
     EntitlementMutation,
-    PartnerMutation,
+    EnvironmentMutation,
 );
+
+/// Who reaches tenants from outside, and where they are.
+#[derive(Debug, Default, MergedObject)]
+pub struct EnvironmentMutation(PartnerMutation, CellMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]
-pub struct Subscription(AuditSubscription);
+pub struct Subscription(AuditSubscription, ProvisioningSubscription);
 
 pub type TenantrySchema = Schema<Query, Mutation, Subscription>;
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     audit::graphql::TenantAudit,
+    cells::graphql::TenantPlacement,
     error::Error,
     flags::graphql::TenantFlags,
     health::graphql::TenantHealth,
@@ -17,6 +18,7 @@ use crate::{
         ids::TenantId,
         page::{LargestPage, PageInfo, PageRequest},
     },
+    provisioning::graphql::TenantLayers,
     quotas::graphql::TenantQuotas,
     tenancy::{
         self, Deletion, Fit, NewParent, NewTenant, TenantFilter, TenantOrder, TenantView,
@@ -40,8 +42,12 @@ pub struct TenantObject(
     TenantHealth,
     TenantQuotas,
     TenantFlags,
-    TenantPartners,
+    TenantOutside,
 );
+
+/// Who reaches a tenant from outside, where it is, and what it has there.
+#[derive(Clone, Debug, MergedObject)]
+pub struct TenantOutside(TenantPartners, TenantPlacement, TenantLayers);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
@@ -53,7 +59,7 @@ impl From<TenantView> for TenantObject {
             TenantHealth(tenant.clone()),
             TenantQuotas(tenant.clone()),
             TenantFlags(tenant.clone()),
-            TenantPartners(tenant),
+            TenantOutside(TenantPartners(tenant.clone()), TenantPlacement(tenant.clone()), TenantLayers(tenant)),
         )
     }
 }

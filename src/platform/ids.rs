@@ -89,6 +89,18 @@ id!(
     uuid_v7
 );
 
+id!(
+    /// A cell: UUIDv7.
+    CellId,
+    uuid_v7
+);
+
+id!(
+    /// A lease of the reconciler: UUIDv4, known to who holds it alone.
+    LeaseId,
+    uuid_v4
+);
+
 impl TenantId {
     /// Owner of what belongs to the platform itself and to no tenant: the nil UUID, which a random id never is.
     /// A tenant's session can therefore never be bound to it.

@@ -201,6 +201,9 @@ impl Tenancy {
         tenant.version += 1;
         tenant.updated_at = now;
         store::update(&tx, &tenant).await?;
+        if needs_another_environment(&before, &tenant) {
+            self.enlist(&tx, tenant.id, now).await?;
+        }
         tx.keep_answer(conditions, &tenant).await?;
         let (was, is) = differences(&before, &tenant)?;
         let entry = Entry { before: Some(was), after: Some(is), ..Entry::new(event, "tenant", tenant.id) };
@@ -279,8 +282,13 @@ impl Update {
     }
 }
 
+/// Whether where and how the tenant's environment has to be is another than before.
+fn needs_another_environment(before: &Tenant, after: &Tenant) -> bool {
+    before.isolation_tier != after.isolation_tier || before.region != after.region || before.sections != after.sections
+}
+
 /// A region is a name of the operator's own: small letters, digits and '-'.
-pub(super) fn check_region(field: &str, region: &str) -> Result<()> {
+pub fn check_region(field: &str, region: &str) -> Result<()> {
     let well_formed = (1..=63).contains(&region.len())
         && region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if well_formed { Ok(()) } else { Err(Error::invalid(field, "has 1 to 63 small letters, digits or '-'")) }

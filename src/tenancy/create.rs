@@ -34,9 +34,11 @@ pub struct NewTenant {
 }
 
 impl Tenancy {
-    /// Makes a tenant: CREATED, or ACTIVE where the configuration does not hold it for `activateTenant`.
+    /// Makes a tenant: CREATED, or ACTIVE where the configuration does not hold it for `activateTenant` and nothing has to be
+    /// made for it first.
     pub async fn create(&self, scope: &OperatorScope, new: NewTenant, conditions: &Conditions) -> Result<Arc<Tenant>> {
         self.check_new(&new)?;
+        self.check_home(new.region.as_deref().unwrap_or(&self.rules.default_region))?;
         let tx = self.isolation.begin_operator(scope).await?;
         if let Some(answered) = tx.first_answer::<Tenant>(conditions).await? {
             return Ok(Arc::new(answered));
@@ -74,9 +76,12 @@ impl Tenancy {
             updated_at: now,
         };
         store::insert(&tx, &tenant).await?;
+        let is_enlisted = self.enlist(&tx, tenant.id, now).await?;
         let mut entries = vec![Entry::new("TenantCreated", "tenant", tenant.id).change(None, Some(&tenant))?];
         let tenant = match self.rules.activation {
             Activation::Held => tenant,
+            // Its environment is made first; whoever makes it activates it then.
+            Activation::Automatic if is_enlisted => tenant,
             Activation::Automatic => self.activate_new(&tx, tenant, &mut entries).await?,
         };
         tx.keep_answer(conditions, &tenant).await?;
@@ -86,7 +91,7 @@ impl Tenancy {
         Ok(tenant)
     }
 
-    /// Nothing has to be provisioned yet, so a tenant that is not held is ready as soon as it is made.
+    /// Where tenants get no environment, one that is not held is ready as soon as it is made.
     async fn activate_new(
         &self,
         tx: &crate::platform::db::Tx,

@@ -36,7 +36,7 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
 pub use self::{
-    change::{Deletion, SuspensionOrder, Update},
+    change::{Deletion, SuspensionOrder, Update, check_region},
     create::NewTenant,
     hierarchy::{NewParent, Parent, ParentLink},
     list::{Summary, TenantFilter, TenantOrder, cursor},
@@ -54,22 +54,35 @@ pub use self::{
 use crate::{
     access::{Caller, Effect, Permission},
     config,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     isolation::{Isolation, OperatorScope, TenantScope, TenantTx, may_act},
     journal::Signals,
     platform::{
+        db::Tx,
         ids::TenantId,
         page::{Page, PageRequest},
     },
 };
 
 /// The handle of this capability. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Tenancy {
     isolation: Isolation,
     snapshots: Arc<Snapshots>,
     fits: Arc<RwLock<Vec<FitCheck>>>,
+    enlist: Arc<RwLock<Option<Enlist>>>,
     rules: Arc<config::Tenancy>,
+    /// The region that this server works for, if it is for one.
+    region: Option<Arc<str>>,
+}
+
+/// Notes that a tenant's environment is to be made or changed. It runs in the transaction of the change; what it notes is done later.
+pub type Enlist = Arc<dyn for<'a> Fn(&'a Tx, TenantId, DateTime<Utc>) -> BoxFuture<'a, Result<()>> + Send + Sync>;
+
+impl std::fmt::Debug for Tenancy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tenancy").field("rules", &self.rules).finish_non_exhaustive()
+    }
 }
 
 /// Finds out what of a tenant does not fit a plan: one object for each thing that is in the way. Other capabilities have one;
@@ -84,10 +97,37 @@ pub enum Fit {
 }
 
 impl Tenancy {
-    pub fn new(isolation: Isolation, signals: Signals, rules: config::Tenancy) -> Self {
+    /// `region` is the one that this server works for; empty: all.
+    pub fn new(isolation: Isolation, signals: Signals, rules: config::Tenancy, region: &str) -> Self {
         let snapshots = Arc::new(Snapshots::new(isolation.clone(), signals, rules.snapshot_bytes));
         snapshots.keep_of_tenants::<Parent>();
-        Self { isolation, snapshots, fits: Arc::default(), rules: Arc::new(rules) }
+        let region = Some(region).filter(|region| !region.is_empty()).map(Arc::from);
+        Self { isolation, snapshots, fits: Arc::default(), enlist: Arc::default(), rules: Arc::new(rules), region }
+    }
+
+    /// From now on whoever is made, or needs another environment, is enlisted by `enlist`. For the house's construction.
+    pub fn enlist_with(&self, enlist: Enlist) {
+        *self.enlist.write().unwrap_or_else(PoisonError::into_inner) = Some(enlist);
+    }
+
+    /// Whether there is anybody who makes environments.
+    async fn enlist(&self, tx: &Tx, tenant: TenantId, now: DateTime<Utc>) -> Result<bool> {
+        let enlist = self.enlist.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match enlist {
+            Some(enlist) => enlist(tx, tenant, now).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Refuses a tenant whose home is another region than this server's.
+    fn check_home(&self, region: &str) -> Result<()> {
+        match &self.region {
+            Some(own) if **own != *region => Err(Error::new(
+                Kind::ResidencyViolation,
+                "this server does not work for the tenant's region; ask one that does",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// From now on a change of plan asks `check`, too. For the house's construction.
@@ -101,27 +141,46 @@ impl Tenancy {
 
     /// The one way to a tenant: checks binding, permission, epoch and state of the tenant.
     pub async fn enter(&self, caller: &Arc<Caller>, tenant: TenantId, permission: &Permission) -> Result<TenantScope> {
-        let standing = match caller.tenant() {
+        let known = match caller.tenant() {
             // Operators are not held back by a tenant's state; whether there is such a tenant, its row will tell.
-            None => return TenantScope::enter_as_operator(caller, tenant, permission),
-            Some(bound) if bound != tenant => return self.enter_other(caller, bound, tenant, permission).await,
-            Some(_) => self.snapshots.get(tenant).await?.ok_or_else(Error::unauthenticated)?.tenant.standing(),
+            None => {
+                let scope = TenantScope::enter_as_operator(caller, tenant, permission)?;
+                self.check_region_of(tenant).await?;
+                return Ok(scope);
+            }
+            Some(bound) if bound != tenant => {
+                let scope = self.enter_other(caller, bound, tenant, permission).await?;
+                self.check_region_of(tenant).await?;
+                return Ok(scope);
+            }
+            Some(_) => self.snapshots.get(tenant).await?.ok_or_else(Error::unauthenticated)?,
         };
-        TenantScope::enter(caller, tenant, &standing, permission)
+        let scope = TenantScope::enter(caller, tenant, &known.tenant.standing(), permission)?;
+        self.check_home(&known.tenant.region)?;
+        Ok(scope)
+    }
+
+    /// Asked only of who may see the tenant. One that there is not is in no region.
+    async fn check_region_of(&self, tenant: TenantId) -> Result<()> {
+        if self.region.is_none() {
+            return Ok(());
+        }
+        self.snapshots.get(tenant).await?.map_or(Ok(()), |known| self.check_home(&known.tenant.region))
     }
 
     /// Whether the state of the caller's tenant lets it do anything of this effect: asked for each request, before its fields.
     pub async fn admit(&self, caller: &Caller, effect: Effect) -> Result<()> {
         let Some(tenant) = caller.tenant() else { return Ok(()) };
         let known = self.snapshots.get(tenant).await?.ok_or_else(Error::unauthenticated)?;
-        may_act(caller, &known.tenant.standing(), effect)
+        may_act(caller, &known.tenant.standing(), effect)?;
+        self.check_home(&known.tenant.region)
     }
 
     /// The same from memory alone: `None` where the tenant is not there and must be asked for.
     pub fn admit_from_memory(&self, caller: &Caller, effect: Effect) -> Option<Result<()>> {
         let Some(tenant) = caller.tenant() else { return Some(Ok(())) };
         let known = self.snapshots.cached(tenant)?;
-        Some(may_act(caller, &known.tenant.standing(), effect))
+        Some(may_act(caller, &known.tenant.standing(), effect).and_then(|()| self.check_home(&known.tenant.region)))
     }
 
     pub fn now(&self) -> DateTime<Utc> {

@@ -68,7 +68,9 @@ impl Binary {
         let folder = folder().join(format!("binary-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&folder).unwrap();
         // The issuer of tokens: every server of a test has another port.
-        Self { environment: Vec::new(), folder }.set("SERVER__PUBLIC_URL", "http://tenantry.test")
+        Self { environment: Vec::new(), folder }
+            .set("SERVER__PUBLIC_URL", "http://tenantry.test")
+            .set("PROVISIONING__LAYERS", "")
     }
 
     /// Sets what `config.toml` calls `section.key`, written as `SECTION__KEY`.

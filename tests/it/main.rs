@@ -26,6 +26,7 @@ mod pages;
 mod partners;
 mod permissions;
 mod pgbouncer;
+mod provisioning;
 mod quota_storm;
 mod quotas;
 mod rates;

@@ -4,6 +4,7 @@
 //! *Rules*: the login role has no rights of its own, so what forgets to open a session fails. Role and tenant are set with
 //! `SET LOCAL`, in the same round trip as `BEGIN`. Only `isolation` and start-up code call [`Db::begin`].
 
+mod cell;
 pub mod embedded;
 mod failure;
 mod listen;
@@ -25,6 +26,7 @@ use sqlx::{
 };
 
 pub use self::{
+    cell::{CellAddress, CellDb, CellLimits, CellTx},
     failure::violated_constraint,
     listen::{Heard, Listener},
     migrate::{is_current, migrate},

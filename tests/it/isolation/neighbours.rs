@@ -1,4 +1,5 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use tenantry::access::ScopeSet;
 
@@ -142,6 +143,7 @@ impl Neighbours {
         neighbours.a_grant = neighbours.have_entitlements(&neighbours.a).await;
         neighbours.have_partners().await;
         neighbours.use_flags().await;
+        neighbours.have_environments().await;
         neighbours.use_idempotency_keys().await;
         neighbours.names = neighbours.names_of_a().await;
         neighbours
@@ -155,6 +157,13 @@ impl Neighbours {
     /// Something is done to B.
     pub async fn happen_in_b(&self) {
         self.admin.ok(UPDATE, json!({ "id": self.b.id })).await;
+    }
+
+    /// What followers of provisioning hear of. There are no layers here, so that nothing has to be done for it.
+    pub async fn environments_are_taken_away(&self) {
+        for tenant in [&self.a, &self.b] {
+            self.app.app.provisioning.remove_all(tenant.id).await.unwrap();
+        }
     }
 
     async fn use_idempotency_keys(&self) {
@@ -175,6 +184,34 @@ impl Neighbours {
             let (began, ended) = (format!("{year}-01-01T00:00:00Z"), format!("{year}-01-02T00:00:00Z"));
             let input = json!({ "id": tenant.id, "kind": "OUTAGE", "beganAt": began, "endedAt": ended, "summary": tenant.canary });
             self.admin.ok(REPORT_OUTAGE, json!({ "input": input })).await;
+        }
+    }
+
+    /// What provisioning would leave, which is off here.
+    async fn have_environments(&self) {
+        let superuser = self.app.database.superuser().await;
+        let (cell, address) = (phantom_id(), json!({ "host": "nowhere", "port": 5432, "database": "nothing" }));
+        let facts = json!({ "version": 150_000, "makesDatabases": true, "extensions": [] });
+        let make = format!(
+            "insert into tenantry.cells (cell_id, name, region, tier, capacity, state, sealed_url, address, identity, facts, health,
+               health_since, created_at, updated_at)
+             values ('{cell}', 'nowhere', 'eu-central-1', 'STANDARD', 9, 'ACTIVE', '', '{address}', '', '{facts}', 'UNKNOWN', now(), now(), now())"
+        );
+        superuser.execute_unprepared(&make).await.unwrap();
+        for tenant in [&self.a, &self.b] {
+            let Tenant { id, canary, .. } = tenant;
+            let rows = format!(
+                "begin;
+                 insert into tenantry.placements (tenant_id, cell_id, tier, region, database_name, reason, placed_at)
+                   values ('{id}', '{cell}', 'STANDARD', 'eu-central-1', '{canary}', '{canary}', now());
+                 insert into tenantry.provisioning (tenant_id, wanted, due_at) values ('{id}', 'PRESENT', null);
+                 insert into tenantry.provisioning_layers (tenant_id, layer, position, essential, wanted, observed, since, last_error)
+                   values ('{id}', 'placement', 0, true, 'PRESENT', 'UNAVAILABLE', now(), '{canary}');
+                 insert into tenantry.dataplane_credentials (tenant_id, layer, slot, sealed, details, issued_at, valid_until)
+                   values ('{id}', 'role', 0, '', jsonb_build_object('user', '{canary}'), now(), now());
+                 commit"
+            );
+            superuser.execute_unprepared(&rows).await.unwrap();
         }
     }
 

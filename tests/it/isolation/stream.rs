@@ -13,7 +13,7 @@ use crate::support::{Received, Socket};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_subscription_tells_a_tenant_anything_of_another() {
-    let (neighbours, schema) = (Neighbours::with_entries(80).await, Schema::published());
+    let (neighbours, schema) = (Neighbours::with_entries(250).await, Schema::published());
     let mut asked = Asked {
         socket: neighbours.app.socket(&neighbours.service).await,
         neighbours: &neighbours,
@@ -66,9 +66,13 @@ impl Asked<'_> {
         self.count += 1;
         let id = format!("s{}", self.count);
         self.socket.subscribe(&id, &operation.query, operation.variables).await;
-        for _ in 0..50 {
+        for attempt in 0..50 {
             self.neighbours.happen_in_a().await;
             self.neighbours.happen_in_b().await;
+            if attempt > 0 {
+                // Followers of environments wait for more than a change of labels.
+                self.neighbours.environments_are_taken_away().await;
+            }
             while let Some(received) = self.socket.next_within(Duration::from_millis(100)).await {
                 let Received::Message(message) = received else { panic!("the socket was closed: {received:?}") };
                 self.neighbours.nothing_of_a_in(&message.to_string(), text);

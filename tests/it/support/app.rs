@@ -58,6 +58,7 @@ impl TestApp {
         let app = App::new(database::config(overrides), clock, &place).unwrap();
         app.check_database().await.unwrap();
         app.oauth.ensure_keys().await.unwrap();
+        app.prepare_cells(&place).await.unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let mut tasks = worker::start(&app, &place);

@@ -74,6 +74,11 @@ pub async fn database() -> Database {
 }
 
 impl Database {
+    /// The address of the first cell's database, which provisioning makes beside this one.
+    pub fn cell_url_of(&self, user: &str) -> String {
+        server().url(&format!("{}_cell", self.name), user)
+    }
+
     pub fn superuser_url(&self) -> String {
         server().url(&self.name, "postgres")
     }
@@ -126,7 +131,7 @@ async fn make_template() {
 pub fn config(overrides: &str) -> Config {
     let folder = folder();
     let base = format!(
-        "[server]\npublic_url = \"http://tenantry.test\"\n[keys]\nmaster_key_file = \"{}\"\n[data]\ndir = \"{}\"\n[worker]\ninterval = \"200ms\"\n",
+        "[server]\npublic_url = \"http://tenantry.test\"\n[keys]\nmaster_key_file = \"{}\"\n[data]\ndir = \"{}\"\n[worker]\ninterval = \"200ms\"\n[provisioning]\nlayers = []\n",
         folder.join("master.key").display(),
         folder.join("data").display()
     );

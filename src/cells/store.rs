@@ -1,0 +1,166 @@
+//! The rows of `cells`, `cell_growth` and `placements`, inside a session of the platform.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sea_orm::FromQueryResult as _;
+
+use super::{
+    cell::{Cell, CellHealth, CellState},
+    place::Placement,
+};
+use crate::{
+    error::{Error, Result},
+    platform::{
+        db::{Tx, violated_constraint},
+        ids::{CellId, TenantId},
+    },
+};
+
+const ALL: &str = "select * from tenantry.cells order by name";
+const LOCK: &str = "select * from tenantry.cells where cell_id = $1 for update";
+const INSERT: &str = "
+    insert into tenantry.cells (cell_id, name, region, tier, capacity, reserved_for, state, sealed_url, address, identity, facts,
+      health, health_reason, health_since, is_own, created_at, updated_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)";
+/// The own cell follows its server where that was moved: the address and what the server says of itself, never what operators set.
+const RELOCATE: &str = "
+    update tenantry.cells set sealed_url = $2, address = $3, identity = $4, facts = $5, version = version + 1, updated_at = $6
+    where cell_id = $1";
+const SET_STATE: &str =
+    "update tenantry.cells set state = $2, version = version + 1, updated_at = $3 where cell_id = $1 returning *";
+/// Nothing where another replica has said the same.
+const SET_HEALTH: &str = "
+    update tenantry.cells set health = $2, health_reason = $3, updated_at = $4,
+      health_since = case when health = $2 then health_since else $4 end
+    where cell_id = $1 and (health, health_reason) is distinct from ($2, $3) returning health_since";
+/// A place, if there is one. Who takes the last one is decided by the row's lock.
+const TAKE: &str = "
+    update tenantry.cells set placed = placed + 1,
+      reserved_for = case when tier = 'PREMIUM' then $2 else reserved_for end
+    where cell_id = $1 and state = 'ACTIVE' and placed < capacity and (reserved_for is null or reserved_for = $2)";
+const GIVE_BACK: &str = "
+    update tenantry.cells set placed = placed - 1, reserved_for = case when tier = 'PREMIUM' then null else reserved_for end
+    where cell_id = $1";
+const PLACEMENT: &str = "select * from tenantry.placements where tenant_id = $1";
+const PLACE: &str = "
+    insert into tenantry.placements (tenant_id, cell_id, tier, region, database_name, reason, placed_at)
+    values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing";
+const UNPLACE: &str = "delete from tenantry.placements where tenant_id = $1 returning *";
+const NOTE_GROWTH: &str = "
+    insert into tenantry.cell_growth (cell_id, day, placed) select cell_id, $1, placed from tenantry.cells
+    where state <> 'RETIRED' on conflict (cell_id, day) do update set placed = excluded.placed
+    where cell_growth.placed <> excluded.placed";
+const GROWTH: &str = "
+    select cell_id, day, placed from tenantry.cell_growth where day >= $1 order by cell_id, day";
+
+pub(super) async fn all(tx: &Tx) -> Result<Vec<Cell>> {
+    let rows = tx.rows(ALL, []).await?;
+    Ok(rows.iter().map(|row| Cell::from_query_result(row, "")).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn lock(tx: &Tx, cell: CellId) -> Result<Option<Cell>> {
+    let row = tx.row(LOCK, [cell.into()]).await?;
+    Ok(row.map(|row| Cell::from_query_result(&row, "")).transpose()?)
+}
+
+/// Adds a cell; `identity` is what no two cells share.
+pub(super) async fn insert(tx: &Tx, cell: &Cell, identity: &str) -> Result<()> {
+    let values = [
+        cell.id.into(),
+        cell.name.as_str().into(),
+        cell.region.as_str().into(),
+        cell.tier.into(),
+        cell.capacity.into(),
+        cell.reserved_for.into(),
+        cell.state.into(),
+        cell.sealed_url.clone().into(),
+        cell.address.clone().into(),
+        identity.into(),
+        cell.facts.clone().into(),
+        cell.health.into(),
+        cell.health_reason.as_str().into(),
+        cell.health_since.into(),
+        cell.is_own.into(),
+        cell.created_at.into(),
+    ];
+    tx.execute(INSERT, values).await.map(drop).map_err(taken)
+}
+
+pub(super) async fn relocate(tx: &Tx, cell: &Cell, identity: &str, now: DateTime<Utc>) -> Result<()> {
+    let values = [
+        cell.id.into(),
+        cell.sealed_url.clone().into(),
+        cell.address.clone().into(),
+        identity.into(),
+        cell.facts.clone().into(),
+        now.into(),
+    ];
+    tx.execute(RELOCATE, values).await.map(drop).map_err(taken)
+}
+
+fn taken(error: sea_orm::DbErr) -> Error {
+    match violated_constraint(&error) {
+        Some("cells_name_key") => Error::conflict("another cell has this name").at("name").because(error),
+        Some("cells_identity_key") => Error::conflict("this database is a cell already").at("url").because(error),
+        _ => error.into(),
+    }
+}
+
+pub(super) async fn set_state(tx: &Tx, cell: CellId, state: CellState, now: DateTime<Utc>) -> Result<Cell> {
+    let row = tx.row(SET_STATE, [cell.into(), state.into(), now.into()]).await?.ok_or_else(Error::not_found)?;
+    Ok(Cell::from_query_result(&row, "")?)
+}
+
+/// Whether that was news.
+pub(super) async fn set_health(
+    tx: &Tx,
+    cell: CellId,
+    health: CellHealth,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    Ok(tx.row(SET_HEALTH, [cell.into(), health.into(), reason.into(), now.into()]).await?.is_some())
+}
+
+pub(super) async fn take_place(tx: &Tx, cell: CellId, tenant: TenantId) -> Result<bool> {
+    Ok(tx.execute(TAKE, [cell.into(), tenant.into()]).await? == 1)
+}
+
+pub(super) async fn placement(tx: &Tx, tenant: TenantId) -> Result<Option<Placement>> {
+    let row = tx.row(PLACEMENT, [tenant.into()]).await?;
+    Ok(row.map(|row| Placement::from_query_result(&row, "")).transpose()?)
+}
+
+/// Whether it is this one that is kept now.
+pub(super) async fn place(tx: &Tx, placement: &Placement) -> Result<bool> {
+    let values = [
+        placement.tenant_id.into(),
+        placement.cell_id.into(),
+        placement.tier.into(),
+        placement.region.as_str().into(),
+        placement.database_name.as_str().into(),
+        placement.reason.as_str().into(),
+        placement.placed_at.into(),
+    ];
+    Ok(tx.execute(PLACE, values).await? == 1)
+}
+
+pub(super) async fn unplace(tx: &Tx, tenant: TenantId) -> Result<Option<Placement>> {
+    let Some(row) = tx.row(UNPLACE, [tenant.into()]).await? else { return Ok(None) };
+    let placement = Placement::from_query_result(&row, "")?;
+    tx.execute(GIVE_BACK, [placement.cell_id.into()]).await?;
+    Ok(Some(placement))
+}
+
+pub(super) async fn note_growth(tx: &Tx, day: NaiveDate) -> Result<()> {
+    tx.execute(NOTE_GROWTH, [day.into()]).await?;
+    Ok(())
+}
+
+/// What was noted since `day`: cell, day, tenants; by cell and day.
+pub(super) async fn growth(tx: &Tx, day: NaiveDate) -> Result<Vec<(CellId, NaiveDate, i64)>> {
+    let rows = tx.rows(GROWTH, [day.into()]).await?;
+    let read = |row: &sea_orm::QueryResult| {
+        Ok::<_, sea_orm::DbErr>((row.try_get("", "cell_id")?, row.try_get("", "day")?, row.try_get("", "placed")?))
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}

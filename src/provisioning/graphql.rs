@@ -1,0 +1,243 @@
+//! Provisioning's part of the schema.
+
+use async_graphql::{Context, ID, Object, Result, SimpleObject, Subscription};
+use chrono::{DateTime, Utc};
+use futures::{Stream, StreamExt as _, future::ready};
+use serde_json::Value;
+
+use super::{DataplaneCredential, Observed, PlannedLayer, Provisioning, Record, Wanted};
+use crate::{
+    audit::{Audit, Chain, Cursor, Reach, Row},
+    error::Error,
+    tenancy::{
+        TenantView,
+        graphql::{enter, enter_own_or},
+    },
+};
+
+/// A part of a tenant's environment.
+#[derive(Clone, Debug)]
+pub struct LayerObject(Record);
+
+#[Object(name = "Layer")]
+impl LayerObject {
+    /// `placement`, `role`, `schema` …
+    async fn name(&self) -> &str {
+        &self.0.layer
+    }
+
+    /// Whether the tenant does not become ACTIVE without it.
+    async fn essential(&self) -> bool {
+        self.0.essential
+    }
+
+    /// What is to be.
+    async fn wanted(&self) -> Wanted {
+        self.0.wanted
+    }
+
+    /// What was seen when it was looked at last.
+    async fn observed(&self) -> Observed {
+        self.0.observed
+    }
+
+    /// Since when it is as it is.
+    async fn since(&self) -> DateTime<Utc> {
+        self.0.since
+    }
+
+    /// Failures in a row.
+    async fn attempts(&self) -> i32 {
+        self.0.attempts
+    }
+
+    /// Why it failed, or is not available; empty where it is as it should be.
+    async fn last_error(&self) -> &str {
+        &self.0.last_error
+    }
+
+    /// When it is tried again.
+    async fn next_attempt_at(&self) -> Option<DateTime<Utc>> {
+        self.0.next_attempt_at
+    }
+
+    /// When it was last found as it should be.
+    async fn verified_at(&self) -> Option<DateTime<Utc>> {
+        self.0.verified_at
+    }
+}
+
+/// A tenant's environment.
+#[derive(Clone, Debug)]
+pub struct TenantLayers(pub TenantView);
+
+#[Object]
+impl TenantLayers {
+    /// What the tenant's environment is made of, in the order in which it is made; none before it was begun.
+    ///
+    /// Scope: `auth:tenant:read`.
+    async fn layers(&self, ctx: &Context<'_>) -> Result<Vec<LayerObject>> {
+        let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
+        Ok(handle(ctx)?.records(&scope).await?.into_iter().map(LayerObject).collect())
+    }
+}
+
+/// One of what a credential consists of besides its secret.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct CredentialDetail {
+    /// `host`, `port`, `database`, `schema`, `user` …
+    name: String,
+    value: String,
+}
+
+/// How a service of the tenant gets into one layer of its data plane.
+#[derive(Debug)]
+pub struct DataplaneCredentialObject(DataplaneCredential);
+
+#[Object(name = "DataplaneCredential")]
+impl DataplaneCredentialObject {
+    /// The layer that it is for: `role` is PostgreSQL's.
+    async fn layer(&self) -> &str {
+        &self.0.layer
+    }
+
+    /// Address and user, by name.
+    async fn details(&self) -> Vec<CredentialDetail> {
+        let details = self.0.details.iter();
+        details.map(|(name, value)| CredentialDetail { name: name.clone(), value: value.clone() }).collect()
+    }
+
+    /// The password. It is shown here and nowhere else.
+    async fn secret(&self) -> &str {
+        self.0.secret.expose()
+    }
+
+    async fn issued_at(&self) -> DateTime<Utc> {
+        self.0.issued_at
+    }
+
+    /// No new connections with it after that; those that are open stay.
+    async fn valid_until(&self) -> DateTime<Utc> {
+        self.0.valid_until
+    }
+}
+
+/// Something that happened while a tenant's environment was made or taken away.
+#[derive(Clone, Debug)]
+pub struct ProvisioningEvent(Row);
+
+#[Object]
+impl ProvisioningEvent {
+    /// What to give as `after` to go on behind this event.
+    async fn cursor(&self) -> String {
+        self.0.cursor.encode()
+    }
+
+    async fn at(&self) -> DateTime<Utc> {
+        self.0.record.at
+    }
+
+    /// `LayerStarted`, `LayerReady`, `LayerFailed`, `LayerDrifted`, `LayerRemoved`, `ProvisioningSucceeded` …
+    async fn event(&self) -> &str {
+        &self.0.record.event
+    }
+
+    /// The name of the same in AWS SaaS Builder Toolkit, where it has one: `onboardingRequest`, `provisionSuccess` …
+    async fn toolkit_event(&self) -> Option<String> {
+        self.text("sbt")
+    }
+
+    /// The layer that it is about; null where it is about all.
+    async fn layer(&self) -> Option<String> {
+        self.text("layer")
+    }
+
+    /// Why a layer failed or is not available.
+    async fn problem(&self) -> Option<String> {
+        self.text("error").or_else(|| self.text("reason"))
+    }
+}
+
+impl ProvisioningEvent {
+    fn text(&self, member: &str) -> Option<String> {
+        let after: Value = serde_json::from_str(self.0.record.after.as_deref()?).ok()?;
+        Some(after.get(member)?.as_str()?.to_owned())
+    }
+
+    fn is_one(row: &Row) -> bool {
+        let event = row.record.event.as_str();
+        ["Layer", "Provisioning", "Deprovisioning", "TenantPlaced", "TenantUnplaced", "TenantActivated"]
+            .iter()
+            .any(|start| event.starts_with(start))
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct ProvisioningQuery;
+
+#[Object]
+impl ProvisioningQuery {
+    /// What would be done for the tenant's environment now: a dry run, by layer.
+    ///
+    /// Errors: `unavailable` where the tenant's cell does not answer, or no cell can take it.
+    ///
+    /// Scope: `auth:tenant:read`, operators only.
+    async fn provisioning_plan(&self, ctx: &Context<'_>, tenant_id: ID) -> Result<Vec<PlannedLayer>> {
+        let scope = enter(ctx, "Query", &tenant_id).await?;
+        Ok(handle(ctx)?.plan(&scope).await?)
+    }
+
+    /// How the tenant's services get at its data: for each layer that has some, the credential to use now. New ones are made
+    /// before it ends: ask again at half of its life. Without an id for the tenant that the token is bound to.
+    ///
+    /// Errors: `unavailable` until the tenant's environment is there.
+    ///
+    /// Scope: `auth:dataplane:read`.
+    async fn dataplane_credentials(
+        &self,
+        ctx: &Context<'_>,
+        tenant_id: Option<ID>,
+    ) -> Result<Vec<DataplaneCredentialObject>> {
+        let scope = enter_own_or(ctx, "Query", tenant_id.as_ref()).await?;
+        let scope =
+            scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator's token is bound to no tenant"))?;
+        let credentials = handle(ctx)?.credentials(&scope).await?;
+        Ok(credentials.into_iter().map(DataplaneCredentialObject).collect())
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct ProvisioningSubscription;
+
+#[Subscription]
+impl ProvisioningSubscription {
+    /// What happens to the tenant's environment from now on, or since `after`; without an id, of the tenant that the token is
+    /// bound to.
+    ///
+    /// Scope: `auth:tenant:read`.
+    async fn provisioning_progress(
+        &self,
+        ctx: &Context<'_>,
+        tenant_id: Option<ID>,
+        #[graphql(desc = "Cursor of the last event that you have; without it, the next event is the first.")]
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = Result<ProvisioningEvent>> + use<>> {
+        let scope = enter_own_or(ctx, "Subscription", tenant_id.as_ref()).await?;
+        let scope =
+            scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator's token is bound to no tenant"))?;
+        let after = after.as_deref().map(Cursor::decode).transpose()?;
+        let audit = ctx.data_opt::<Audit>().ok_or_else(|| Error::internal("the schema has no audit"))?;
+        let rows = audit.follow(Reach::Chain(Chain::Tenant(scope)), after).await?;
+        Ok(rows.filter_map(|row| {
+            ready(match row {
+                Ok(row) if !ProvisioningEvent::is_one(&row) => None,
+                Ok(row) => Some(Ok(ProvisioningEvent(row))),
+                Err(error) => Some(Err(error.into())),
+            })
+        }))
+    }
+}
+
+fn handle<'a>(ctx: &Context<'a>) -> crate::error::Result<&'a Provisioning> {
+    ctx.data_opt::<Provisioning>().ok_or_else(|| Error::internal("the schema has no provisioning"))
+}

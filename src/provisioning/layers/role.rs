@@ -1,0 +1,229 @@
+//! The tenant's roles on its PostgreSQL: one that has the rights and cannot log in, and two logins that become it, so that one
+//! can be renewed while the other is in use. They are no members of anything else, and nobody is a member of them but the
+//! cell's own login.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use chrono::SecondsFormat;
+use serde::Deserialize;
+use serde_json::{Map, json};
+
+use super::{
+    super::{Credential, Ensured, IssueOrder, Layer, Names, Removed, Site, Slot, Verdict, literal, quoted},
+    postgres::{Difference, alone, close_logins, db_of, mend, search_all, sentences, verifier},
+};
+use crate::{
+    cells::Cells,
+    config,
+    error::Result,
+    platform::{db::CellTx, random, secret::Secret},
+};
+
+/// Values: the role, its two logins.
+const OBSERVE: &str = "
+    select jsonb_build_object(
+      'roles', (select coalesce(jsonb_agg(jsonb_build_object('name', rolname, 'login', rolcanlogin, 'inherit', rolinherit,
+          'limit', rolconnlimit, 'attributes', array_remove(array[
+            case when rolsuper then 'SUPERUSER' end, case when rolcreaterole then 'CREATEROLE' end, case when rolcreatedb then 'CREATEDB' end,
+            case when rolreplication then 'REPLICATION' end, case when rolbypassrls then 'BYPASSRLS' end], null),
+          'ours', pg_has_role(oid, 'USAGE'))), '[]') from pg_roles where rolname in ($1, $2, $3)),
+      'memberships', (select coalesce(jsonb_agg(distinct jsonb_build_object('member', m.rolname, 'of', g.rolname, 'admin', a.admin_option)), '[]')
+        from pg_auth_members a join pg_roles m on m.oid = a.member join pg_roles g on g.oid = a.roleid
+        where m.rolname in ($1, $2, $3) or g.rolname in ($1, $2, $3) and m.rolname <> current_user)
+    )::text";
+const RESIDUE: &str =
+    "select coalesce(jsonb_agg('role ' || rolname), '[]')::text from pg_roles where starts_with(rolname, $1)";
+
+#[derive(Debug)]
+pub struct RoleLayer {
+    cells: Cells,
+    connections: i32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Seen {
+    roles: Vec<Role>,
+    memberships: Vec<Membership>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Role {
+    name: String,
+    login: bool,
+    inherit: bool,
+    limit: i32,
+    attributes: Vec<String>,
+    /// Whether the cell's login has its rights: without them it could not drop what the role owns.
+    ours: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Membership {
+    member: String,
+    of: String,
+    admin: bool,
+}
+
+impl RoleLayer {
+    pub fn new(cells: Cells, rules: &config::Provisioning) -> Self {
+        Self { cells, connections: rules.tenant_connections }
+    }
+
+    async fn see(tx: &mut CellTx, names: &Names) -> Result<Seen> {
+        tx.json(OBSERVE, &[names.stem(), &names.login(Slot::A), &names.login(Slot::B)]).await
+    }
+
+    /// What is to be done so that the roles are as they should be.
+    fn differences(&self, seen: &Seen, names: &Names) -> Vec<Difference> {
+        let (role, logins) = (names.stem().to_owned(), [names.login(Slot::A), names.login(Slot::B)]);
+        let mut found = self.role_differences(seen, &role, false);
+        for login in &logins {
+            found.extend(self.role_differences(seen, login, true));
+            if !seen.memberships.iter().any(|m| m.member == *login && m.of == role) {
+                let statement = format!("GRANT {} TO {}", quoted(&role), quoted(login));
+                found.push(Difference::mended_by(format!("let {login} become {role}"), statement));
+            }
+        }
+        for membership in &seen.memberships {
+            let Membership { member, of, admin } = membership;
+            let intended = logins.contains(member) && *of == role && !admin;
+            if !intended {
+                let what = format!("end the membership of {member} in {of}");
+                let again = if logins.contains(member) && *of == role {
+                    format!("; GRANT {} TO {}", quoted(of), quoted(member))
+                } else {
+                    String::new()
+                };
+                let statement = format!("REVOKE {} FROM {}{again}", quoted(of), quoted(member));
+                found.push(Difference::mended_by(what, statement));
+            }
+        }
+        found
+    }
+
+    /// Only what differs is mentioned: a login that is no superuser may not so much as name some attributes.
+    fn role_differences(&self, seen: &Seen, name: &str, login: bool) -> Vec<Difference> {
+        let quoted_name = quoted(name);
+        let ours = format!("GRANT {quoted_name} TO CURRENT_USER");
+        let limit = if login { self.connections } else { -1 };
+        let Some(role) = seen.roles.iter().find(|role| role.name == name) else {
+            let kind = if login { "LOGIN" } else { "NOLOGIN" };
+            let statement = format!(
+                "CREATE ROLE {quoted_name} {kind} NOINHERIT NOCREATEDB NOCREATEROLE CONNECTION LIMIT {limit};
+                 DO $$ BEGIN IF NOT pg_has_role({}, 'USAGE') THEN {ours}; END IF; END $$",
+                literal(name)
+            );
+            let what = if login { "make login" } else { "make role" };
+            return vec![Difference::mended_by(format!("{what} {name}"), statement)];
+        };
+        let mut wrong: Vec<_> = role.attributes.iter().map(|attribute| format!("NO{attribute}")).collect();
+        if role.login != login {
+            wrong.push(if login { "LOGIN" } else { "NOLOGIN" }.to_owned());
+        }
+        if role.inherit {
+            wrong.push("NOINHERIT".to_owned());
+        }
+        if role.limit != limit {
+            wrong.push(format!("CONNECTION LIMIT {limit}"));
+        }
+        let mut found = Vec::new();
+        if !wrong.is_empty() {
+            let attributes = wrong.join(" ");
+            found.push(Difference::mended_by(
+                format!("set {name} to {attributes}"),
+                format!("ALTER ROLE {quoted_name} {attributes}"),
+            ));
+        }
+        if !role.ours {
+            found.push(Difference::mended_by(format!("let the cell's login have the rights of {name}"), ours));
+        }
+        found
+    }
+}
+
+#[async_trait]
+impl Layer for RoleLayer {
+    fn name(&self) -> &'static str {
+        "role"
+    }
+
+    async fn plan(&self, site: &Site) -> Result<Vec<String>> {
+        if site.placement.is_none() {
+            return Ok(sentences(&self.differences(&Seen::default(), &site.names)));
+        }
+        match self.verify(site).await? {
+            Verdict::InPlace => Ok(Vec::new()),
+            Verdict::Drifted(differences) => Ok(differences),
+        }
+    }
+
+    async fn ensure(&self, site: &Site) -> Result<Ensured> {
+        let mut tx = db_of(&self.cells, site)?.begin().await?;
+        alone(&mut tx, &site.names).await?;
+        let differences = self.differences(&Self::see(&mut tx, &site.names).await?, &site.names);
+        mend(&mut tx, &differences).await?;
+        tx.commit().await?;
+        let mut facts = Map::new();
+        facts.insert("role".to_owned(), json!(site.names.stem()));
+        Ok(Ensured { changes: sentences(&differences), facts })
+    }
+
+    async fn verify(&self, site: &Site) -> Result<Verdict> {
+        let mut tx = db_of(&self.cells, site)?.begin().await?;
+        let seen = Self::see(&mut tx, &site.names).await?;
+        tx.commit().await?;
+        Ok(Verdict::of(sentences(&self.differences(&seen, &site.names))))
+    }
+
+    async fn remove(&self, site: &Site) -> Result<Removed> {
+        if site.placement.is_none() {
+            return Ok(Removed::default());
+        }
+        let db = db_of(&self.cells, site)?;
+        close_logins(&db, &site.names).await?;
+        let mut tx = db.begin().await?;
+        alone(&mut tx, &site.names).await?;
+        let seen = Self::see(&mut tx, &site.names).await?;
+        // Logins first: they are members of the role.
+        let mut there: Vec<_> = seen.roles.iter().map(|role| role.name.as_str()).collect();
+        there.sort_unstable_by_key(|name| std::cmp::Reverse(name.len()));
+        let drops: Vec<_> =
+            there.iter().map(|name| format!("DROP OWNED BY {0}; DROP ROLE {0}", quoted(name))).collect();
+        if !drops.is_empty() {
+            tx.execute(&drops.join(";")).await?;
+        }
+        tx.commit().await?;
+        Ok(Removed::of([("roles", there.len() as u64)]))
+    }
+
+    async fn residue(&self, site: &Site) -> Result<Vec<String>> {
+        search_all(&self.cells, RESIDUE, site.names.stem()).await
+    }
+
+    async fn issue(&self, site: &Site, order: &IssueOrder) -> Result<Option<Credential>> {
+        let (placement, cell) = site.placed()?;
+        let (user, password) = (site.names.login(order.slot), random::token());
+        let until = order.valid_until.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let mut tx = self.cells.open(cell)?.begin().await?;
+        alone(&mut tx, &site.names).await?;
+        tx.execute(&format!(
+            "ALTER ROLE {} PASSWORD {} VALID UNTIL {}",
+            quoted(&user),
+            literal(&verifier(&password)),
+            literal(&until)
+        ))
+        .await?;
+        tx.commit().await?;
+        let address = &cell.address.0;
+        let details = [
+            ("host", address.host.clone()),
+            ("port", address.port.to_string()),
+            ("database", placement.database_name.clone()),
+            ("schema", site.names.stem().to_owned()),
+            ("user", user),
+        ];
+        let details: BTreeMap<_, _> = details.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(Some(Credential { details, secret: Secret::new(password) }))
+    }
+}

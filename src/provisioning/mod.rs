@@ -1,0 +1,185 @@
+//! Provisioning: a tenant's environment, made, kept and taken away.
+//!
+//! *Owns*: `provisioning`, `provisioning_layers`, `dataplane_credentials`. *Rules*: what is wanted and what was seen are kept
+//! apart, and the reconciler closes the gap; a tenant is worked on by one replica at a time, under a lease, and a result is
+//! written only while the lease stands; no transaction is open while another server works; layers are made in the order of
+//! the configuration and taken away in reverse; a layer's error is shown, a secret never is.
+//!
+//! *Emits*: ProvisioningRequested, LayerStarted, LayerReady, LayerUnavailable, LayerFailed, LayerDrifted, LayerRemoved,
+//! ProvisioningSucceeded, ProvisioningFailed, DeprovisioningRequested, DeprovisioningSucceeded, DeprovisioningFailed;
+//! DataplaneCredentialIssued, DataplaneCredentialRotated.
+
+mod credentials;
+pub mod graphql;
+mod journal;
+mod layer;
+pub mod layers;
+mod names;
+mod plan;
+mod reconcile;
+mod removal;
+mod state;
+mod step;
+mod store;
+mod work;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::FutureExt as _;
+use tokio::sync::{Notify, Semaphore};
+
+pub use self::{
+    credentials::DataplaneCredential,
+    layer::{Availability, Credential, Ensured, IssueOrder, Layer, Removed, Site, Slot, Verdict, Weight},
+    names::{Names, literal, quoted},
+    plan::PlannedLayer,
+    removal::Removal,
+    state::{Observed, Record, Wanted},
+};
+use crate::{
+    cells::Cells,
+    config::{self, Activation},
+    error::{Error, Result},
+    isolation::{Isolation, OperatorScope, TenantScope},
+    keys::MasterKey,
+    platform::{db::Heard, ids::TenantId, random},
+    tenancy::Tenancy,
+};
+
+/// The handle of this capability. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Provisioning(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    isolation: Isolation,
+    tenancy: Tenancy,
+    cells: Cells,
+    master: MasterKey,
+    rules: config::Provisioning,
+    activation: Activation,
+    region: Option<String>,
+    /// In the order in which they are made.
+    layers: Vec<Arc<dyn Layer>>,
+    /// The layers' names: what tells that a tenant was looked at with others.
+    signature: String,
+    /// Who this replica is, in leases.
+    holder: String,
+    nudge: Notify,
+    /// Tenants that this replica made or changed, and of whose commit it has not heard yet.
+    expected: Mutex<HashSet<TenantId>>,
+    places: Arc<Semaphore>,
+}
+
+/// What a server's provisioning is put together from.
+#[derive(Debug)]
+pub struct Parts {
+    pub isolation: Isolation,
+    pub tenancy: Tenancy,
+    pub cells: Cells,
+    pub master: MasterKey,
+    /// All layers that this binary has, in no order; the configuration says which are used, and in what order.
+    pub known: Vec<Arc<dyn Layer>>,
+}
+
+impl Provisioning {
+    /// Errors: `invalid_input` where the configuration names a layer that there is not.
+    pub fn new(parts: Parts, config: &config::Config) -> Result<Self> {
+        let rules = config.provisioning.clone();
+        let layers = chosen(&parts.known, &rules.layers)?;
+        let region = Some(config.server.region.clone()).filter(|region| !region.is_empty());
+        let inner = Arc::new(Inner {
+            signature: rules.layers.join(","),
+            places: Arc::new(Semaphore::new(rules.workers)),
+            holder: format!("{}-{}", std::process::id(), random::token().get(..8).unwrap_or_default()),
+            activation: config.tenancy.activation,
+            isolation: parts.isolation,
+            tenancy: parts.tenancy,
+            cells: parts.cells,
+            master: parts.master,
+            rules,
+            region,
+            layers,
+            nudge: Notify::new(),
+            expected: Mutex::default(),
+        });
+        let provisioning = Self(inner);
+        provisioning.enlist_what_is_made();
+        Ok(provisioning)
+    }
+
+    /// Whether tenants get an environment.
+    pub fn is_on(&self) -> bool {
+        !self.0.layers.is_empty()
+    }
+
+    /// The layers, in the order in which they are made.
+    pub fn layers(&self) -> &[Arc<dyn Layer>] {
+        &self.0.layers
+    }
+
+    /// From now on a tenant that is made or changed is looked at, whatever happens to this replica after its commit.
+    fn enlist_what_is_made(&self) {
+        if !self.is_on() {
+            return;
+        }
+        let inner = Arc::downgrade(&self.0);
+        self.0.tenancy.enlist_with(Arc::new(move |tx, tenant, now| {
+            let inner = inner.clone();
+            async move {
+                store::enlist(tx, tenant, now).await?;
+                if let Some(inner) = inner.upgrade() {
+                    inner.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);
+                }
+                Ok(())
+            }
+            .boxed()
+        }));
+    }
+
+    /// Follows the listener: what this replica has committed is worked on at once. What others have is theirs to do, and
+    /// everybody's after a while.
+    pub fn hear(&self, heard: &Heard) {
+        let Heard::Notified(payload) = heard else { return };
+        let Ok(tenant) = payload.parse::<TenantId>() else { return };
+        if self.0.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant) {
+            self.0.nudge.notify_one();
+        }
+    }
+
+    /// What is known of each of the tenant's layers, in order.
+    pub async fn records(&self, scope: &TenantScope) -> Result<Vec<Record>> {
+        let tx = self.0.isolation.begin(scope).await?;
+        let records = store::records(&tx, scope.tenant()).await?;
+        tx.commit_unrecorded("a read").await?;
+        Ok(records)
+    }
+
+    /// Asks for another look at the tenant, now.
+    pub async fn look_again(&self, tenant: TenantId) -> Result<()> {
+        let tx = self.0.isolation.begin_operator(&OperatorScope::system("provisioning")).await?;
+        store::enlist(&tx, tenant, tx.stamp().at).await?;
+        tx.commit_unrecorded("a nudge").await?;
+        self.0.nudge.notify_one();
+        Ok(())
+    }
+}
+
+/// `names` of `known`, in the order of `names`.
+fn chosen(known: &[Arc<dyn Layer>], names: &[String]) -> Result<Vec<Arc<dyn Layer>>> {
+    let mut layers: Vec<Arc<dyn Layer>> = Vec::new();
+    for name in names {
+        let found = known.iter().find(|layer| layer.name() == name).ok_or_else(|| {
+            let there: Vec<_> = known.iter().map(|layer| layer.name()).collect();
+            Error::invalid("provisioning.layers", format!("{name:?} is none of {}", there.join(", ")))
+        })?;
+        if layers.iter().any(|layer| layer.name() == name) {
+            return Err(Error::invalid("provisioning.layers", format!("{name:?} stands there twice")));
+        }
+        layers.push(found.clone());
+    }
+    Ok(layers)
+}

@@ -1,0 +1,62 @@
+//! What a tenant's things are called: after its id, which never changes and is never used again.
+
+use super::layer::Slot;
+use crate::platform::ids::TenantId;
+
+/// Small letters, digits and '_' alone, at most 36 characters: an identifier of PostgreSQL as it is, and quoted all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    tenant: TenantId,
+    stem: String,
+}
+
+impl Names {
+    pub fn of(tenant: TenantId) -> Self {
+        Self { tenant, stem: format!("t_{}", tenant.uuid().simple()) }
+    }
+
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Of schema, role and dedicated database: `t_` and the id's 32 digits.
+    pub fn stem(&self) -> &str {
+        &self.stem
+    }
+
+    /// A login of the tenant's services; there are two, so that one can be renewed while the other is in use.
+    pub fn login(&self, slot: Slot) -> String {
+        match slot {
+            Slot::A => format!("{}_a", self.stem),
+            Slot::B => format!("{}_b", self.stem),
+        }
+    }
+}
+
+/// A name as SQL has it.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL has it.
+pub fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_identifiers_and_quoting_ends_nothing() {
+        let names = Names::of(TenantId::generate());
+        let login = names.login(Slot::B);
+        assert!(
+            login.len() <= 63
+                && login.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        );
+        assert_ne!(names.login(Slot::A), login);
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+        assert_eq!(literal("a'\\b"), "E'a''\\\\b'");
+    }
+}

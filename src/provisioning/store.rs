@@ -1,0 +1,233 @@
+//! The rows of `provisioning`, `provisioning_layers` and `dataplane_credentials`.
+
+use chrono::{DateTime, Utc};
+use sea_orm::FromQueryResult;
+
+use super::state::{Record, Wanted};
+use crate::{
+    error::Result,
+    platform::{
+        db::Tx,
+        ids::{LeaseId, TenantId},
+    },
+};
+
+/// What was asked for while somebody is at work is seen by who counts.
+const ENLIST: &str = "
+    insert into tenantry.provisioning (tenant_id, wanted, due_at) values ($1, 'PRESENT', $2)
+    on conflict (tenant_id) do update set due_at = $2, requests = provisioning.requests + 1";
+/// Tenants from before there were environments, and those that were looked at with other layers.
+const ENLIST_MISSING: &str = "
+    insert into tenantry.provisioning (tenant_id, wanted, due_at)
+    select tenant_id, 'PRESENT', $1 from tenantry.tenants t
+    where status <> 'ERASED' and not exists (select from tenantry.provisioning p where p.tenant_id = t.tenant_id)
+    limit $2 on conflict do nothing";
+const ENLIST_CHANGED: &str = "
+    update tenantry.provisioning set due_at = $1, requests = requests + 1, layers = $2
+    where wanted = 'PRESENT' and layers not in ('', $2)";
+const TURN: &str = "
+    insert into tenantry.provisioning (tenant_id, wanted, due_at) values ($1, $2, $3)
+    on conflict (tenant_id) do update set wanted = $2, due_at = $3, requests = provisioning.requests + 1,
+      settled_at = case when provisioning.wanted = $2 then provisioning.settled_at end";
+/// Who was served longest ago comes first, and newcomers before all: one tenant's troubles, or an hour of verification, hold
+/// up nobody. Tenants of a cell that is down wait until it is back.
+const TAKE: &str = "
+    with due as (
+      select p.tenant_id from tenantry.provisioning p
+      where p.due_at <= $1 and (p.lease_until is null or p.lease_until <= $1)
+        and not exists (select from tenantry.placements a join tenantry.cells c on c.cell_id = a.cell_id
+          where a.tenant_id = p.tenant_id and c.health = 'UNHEALTHY')
+        and ($5::text is null or exists (select from tenantry.tenants t where t.tenant_id = p.tenant_id and t.region = $5))
+      order by p.served_at nulls first, p.due_at limit $2 for update of p skip locked
+    )
+    update tenantry.provisioning p set lease_token = gen_random_uuid(), lease_holder = $3, lease_until = $4, served_at = $1
+    from due where p.tenant_id = due.tenant_id returning p.tenant_id, p.lease_token, p.wanted, p.requests, p.settled_at";
+const TAKE_ONE: &str = "
+    update tenantry.provisioning set lease_token = gen_random_uuid(), lease_holder = $3, lease_until = $4, served_at = $2
+    where tenant_id = $1 and (lease_until is null or lease_until <= $2)
+    returning tenant_id, lease_token, wanted, requests, settled_at";
+const HOLD: &str = "
+    update tenantry.provisioning set lease_until = $3 where tenant_id = $1 and lease_token = $2 returning tenant_id";
+const SETTLE: &str = "
+    update tenantry.provisioning set settled_at = $3 where tenant_id = $1 and lease_token = $2 and settled_at is null
+    returning tenant_id";
+const UNSETTLE: &str =
+    "update tenantry.provisioning set settled_at = null where tenant_id = $1 and lease_token = $2 returning tenant_id";
+const RELEASE: &str = "
+    update tenantry.provisioning set lease_token = null, lease_holder = null, lease_until = null,
+      layers = $5, due_at = case when requests = $3 then $4 else due_at end
+    where tenant_id = $1 and lease_token = $2";
+const RECORDS: &str = "select * from tenantry.provisioning_layers where tenant_id = $1 order by position";
+const SAVE: &str = "
+    insert into tenantry.provisioning_layers (tenant_id, layer, position, essential, wanted, observed, since, attempts, last_error,
+      next_attempt_at, verified_at, facts)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    on conflict (tenant_id, layer) do update set position = excluded.position, essential = excluded.essential,
+      wanted = excluded.wanted, observed = excluded.observed, since = excluded.since, attempts = excluded.attempts,
+      last_error = excluded.last_error, next_attempt_at = excluded.next_attempt_at, verified_at = excluded.verified_at,
+      facts = excluded.facts";
+const LOOK_AGAIN_ON_CELL: &str = "
+    update tenantry.provisioning p set due_at = $2, requests = p.requests + 1 from tenantry.placements a
+    where a.tenant_id = p.tenant_id and a.cell_id = $1 and p.due_at is not null";
+const FORGET_PAUSES_ON_CELL: &str = "
+    update tenantry.provisioning_layers l set next_attempt_at = null from tenantry.placements a
+    where a.tenant_id = l.tenant_id and a.cell_id = $1 and l.next_attempt_at is not null";
+
+/// The newest of each layer comes last.
+const CREDENTIALS: &str = "
+    select layer, slot, sealed, details, issued_at, valid_until from tenantry.dataplane_credentials
+    where tenant_id = $1 order by layer, issued_at";
+const KEEP_CREDENTIAL: &str = "
+    insert into tenantry.dataplane_credentials (tenant_id, layer, slot, sealed, details, issued_at, valid_until)
+    values ($1, $2, $3, $4, $5, $6, $7)
+    on conflict (tenant_id, layer, slot) do update set sealed = excluded.sealed, details = excluded.details,
+      issued_at = excluded.issued_at, valid_until = excluded.valid_until";
+/// Tenants one of whose layers has none that is good for longer than until $1; not those whose cell is down.
+const CREDENTIALS_DUE: &str = "
+    select tenant_id from (
+      select tenant_id, layer, max(valid_until) as valid_until from tenantry.dataplane_credentials group by tenant_id, layer
+    ) newest where valid_until <= $1
+      and not exists (select from tenantry.placements a join tenantry.cells c on c.cell_id = a.cell_id
+        where a.tenant_id = newest.tenant_id and c.health = 'UNHEALTHY')
+    group by tenant_id order by min(valid_until) limit $2";
+const FORGET_CREDENTIALS: &str = "delete from tenantry.dataplane_credentials where tenant_id = $1";
+
+/// A credential as it is kept.
+#[derive(Clone, Debug, FromQueryResult)]
+pub(super) struct Kept {
+    pub(super) layer: String,
+    pub(super) slot: i16,
+    pub(super) sealed: Vec<u8>,
+    pub(super) details: serde_json::Value,
+    pub(super) issued_at: DateTime<Utc>,
+    pub(super) valid_until: DateTime<Utc>,
+}
+
+/// A tenant that this replica works on, alone, for a while.
+#[derive(Clone, Debug, FromQueryResult)]
+pub(super) struct Lease {
+    pub(super) tenant_id: TenantId,
+    pub(super) lease_token: LeaseId,
+    pub(super) wanted: Wanted,
+    pub(super) requests: i64,
+    pub(super) settled_at: Option<DateTime<Utc>>,
+}
+
+/// Who takes leases, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holder<'a> {
+    pub(super) name: &'a str,
+    pub(super) now: DateTime<Utc>,
+    pub(super) until: DateTime<Utc>,
+}
+
+/// The tenant is to be looked at: in the transaction that made or changed it.
+pub(super) async fn enlist(tx: &Tx, tenant: TenantId, now: DateTime<Utc>) -> Result<()> {
+    tx.execute(ENLIST, [tenant.into(), now.into()]).await?;
+    Ok(())
+}
+
+/// Enlists up to `limit` of those that nobody enlisted, and those of other `layers`; answers how many.
+pub(super) async fn enlist_missing(tx: &Tx, layers: &str, limit: i64, now: DateTime<Utc>) -> Result<u64> {
+    let missing = tx.execute(ENLIST_MISSING, [now.into(), limit.into()]).await?;
+    Ok(missing + tx.execute(ENLIST_CHANGED, [now.into(), layers.into()]).await?)
+}
+
+pub(super) async fn turn(tx: &Tx, tenant: TenantId, wanted: Wanted, now: DateTime<Utc>) -> Result<()> {
+    tx.execute(TURN, [tenant.into(), wanted.into(), now.into()]).await?;
+    Ok(())
+}
+
+pub(super) async fn take(tx: &Tx, holder: Holder<'_>, limit: usize, region: Option<&str>) -> Result<Vec<Lease>> {
+    let values = [holder.now.into(), (limit as i64).into(), holder.name.into(), holder.until.into(), region.into()];
+    let rows = tx.rows(TAKE, values).await?;
+    Ok(rows.iter().map(|row| Lease::from_query_result(row, "")).collect::<Result<_, _>>()?)
+}
+
+/// `None` while somebody else works on it.
+pub(super) async fn take_one(tx: &Tx, holder: Holder<'_>, tenant: TenantId) -> Result<Option<Lease>> {
+    let row = tx.row(TAKE_ONE, [tenant.into(), holder.now.into(), holder.name.into(), holder.until.into()]).await?;
+    Ok(row.map(|row| Lease::from_query_result(&row, "")).transpose()?)
+}
+
+/// Whether the lease still stands; it is then good until `until`, and nobody takes it before this transaction ends.
+pub(super) async fn hold(tx: &Tx, lease: &Lease, until: DateTime<Utc>) -> Result<bool> {
+    Ok(tx.row(HOLD, [lease.tenant_id.into(), lease.lease_token.into(), until.into()]).await?.is_some())
+}
+
+/// Whether that was news.
+pub(super) async fn settle(tx: &Tx, lease: &Lease, now: DateTime<Utc>) -> Result<bool> {
+    Ok(tx.row(SETTLE, [lease.tenant_id.into(), lease.lease_token.into(), now.into()]).await?.is_some())
+}
+
+pub(super) async fn unsettle(tx: &Tx, lease: &Lease) -> Result<()> {
+    tx.row(UNSETTLE, [lease.tenant_id.into(), lease.lease_token.into()]).await?;
+    Ok(())
+}
+
+/// Gives the tenant back, to be looked at at `due`, or at once where somebody has asked in between.
+pub(super) async fn release(tx: &Tx, lease: &Lease, due: Option<DateTime<Utc>>, layers: &str) -> Result<()> {
+    let values = [lease.tenant_id.into(), lease.lease_token.into(), lease.requests.into(), due.into(), layers.into()];
+    tx.execute(RELEASE, values).await?;
+    Ok(())
+}
+
+pub(super) async fn records(tx: &Tx, tenant: TenantId) -> Result<Vec<Record>> {
+    let rows = tx.rows(RECORDS, [tenant.into()]).await?;
+    Ok(rows.iter().map(|row| Record::from_query_result(row, "")).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn save(tx: &Tx, tenant: TenantId, record: &Record) -> Result<()> {
+    let values = [
+        tenant.into(),
+        record.layer.as_str().into(),
+        record.position.into(),
+        record.essential.into(),
+        record.wanted.into(),
+        record.observed.into(),
+        record.since.into(),
+        record.attempts.into(),
+        record.last_error.as_str().into(),
+        record.next_attempt_at.into(),
+        record.verified_at.into(),
+        record.facts.clone().into(),
+    ];
+    tx.execute(SAVE, values).await?;
+    Ok(())
+}
+
+/// What failed on this cell need not wait any longer.
+pub(super) async fn look_again_on(tx: &Tx, cell: crate::platform::ids::CellId, now: DateTime<Utc>) -> Result<()> {
+    tx.execute(FORGET_PAUSES_ON_CELL, [cell.into()]).await?;
+    tx.execute(LOOK_AGAIN_ON_CELL, [cell.into(), now.into()]).await?;
+    Ok(())
+}
+
+pub(super) async fn credentials(tx: &Tx, tenant: TenantId) -> Result<Vec<Kept>> {
+    let rows = tx.rows(CREDENTIALS, [tenant.into()]).await?;
+    Ok(rows.iter().map(|row| Kept::from_query_result(row, "")).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn keep_credential(tx: &Tx, tenant: TenantId, kept: &Kept) -> Result<()> {
+    let values = [
+        tenant.into(),
+        kept.layer.as_str().into(),
+        kept.slot.into(),
+        kept.sealed.clone().into(),
+        kept.details.clone().into(),
+        kept.issued_at.into(),
+        kept.valid_until.into(),
+    ];
+    tx.execute(KEEP_CREDENTIAL, values).await?;
+    Ok(())
+}
+
+pub(super) async fn credentials_due(tx: &Tx, before: DateTime<Utc>, limit: i64) -> Result<Vec<TenantId>> {
+    let rows = tx.rows(CREDENTIALS_DUE, [before.into(), limit.into()]).await?;
+    Ok(rows.iter().map(|row| row.try_get("", "tenant_id")).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn forget_credentials(tx: &Tx, tenant: TenantId) -> Result<()> {
+    tx.execute(FORGET_CREDENTIALS, [tenant.into()]).await?;
+    Ok(())
+}

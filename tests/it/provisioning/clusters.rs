@@ -1,0 +1,115 @@
+//! PostgreSQL clusters of their own, as cells.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sea_orm::{ConnectOptions, ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
+use serde_json::{Value, json};
+use tenantry::platform::{
+    db::embedded::{EmbeddedPostgres, Settings},
+    ids::TenantId,
+};
+
+use crate::support::{Client, folder};
+
+/// A PostgreSQL that can be stopped and started again; it ends with this value.
+pub(crate) struct Cluster {
+    name: String,
+    server: Option<EmbeddedPostgres>,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let mut cluster = Self { name: format!("cluster-{}", COUNT.fetch_add(1, Ordering::Relaxed)), server: None };
+        cluster.start_again();
+        cluster
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        let dir = folder().join(&self.name);
+        let settings =
+            vec![("max_connections".to_owned(), "60".to_owned()), ("shared_buffers".to_owned(), "32MB".to_owned())];
+        self.server = Some(EmbeddedPostgres::start(Settings { dir, bin: None, durable: false, settings }).unwrap());
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.server = None;
+    }
+
+    pub(crate) fn url(&self, database: &str, user: &str) -> String {
+        self.server.as_ref().unwrap().url(database, user)
+    }
+
+    /// Folder of the socket.
+    pub(crate) fn socket(&self) -> String {
+        let url = self.url("postgres", "postgres");
+        let (_, query) = url.split_once("host=").unwrap();
+        query.split('&').next().unwrap().replace("%2F", "/")
+    }
+
+    pub(crate) async fn connect(&self, database: &str, user: &str) -> DatabaseConnection {
+        connect(&self.url(database, user)).await.unwrap()
+    }
+}
+
+pub(crate) async fn connect(url: &str) -> Result<DatabaseConnection, sea_orm::DbErr> {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(1).sqlx_logging(false);
+    sea_orm::Database::connect(options).await
+}
+
+/// The first column of each row, as text.
+pub(crate) async fn texts(db: &DatabaseConnection, sql: &str) -> Vec<String> {
+    let rows = db.query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap();
+    rows.iter().map(|row| row.try_get_by_index::<Option<String>>(0).unwrap().unwrap_or_default()).collect()
+}
+
+/// Makes `url` a cell.
+pub(crate) async fn register(admin: &Client, name: &str, tier: &str, url: &str) -> Value {
+    let capacity = if tier == "PREMIUM" { 1 } else { 1000 };
+    let input = json!({ "name": name, "region": "eu-central-1", "tier": tier, "capacity": capacity, "url": url });
+    let made = admin.ok(REGISTER, json!({ "input": input })).await;
+    made["registerCell"]["cell"].clone()
+}
+
+pub(crate) const REGISTER: &str = "mutation($input: RegisterCellInput!) { registerCell(input: $input) {
+    cell { id name region tier state health capacity placed serverVersion extensions { name available installed } version } } }";
+
+pub(crate) fn stem(tenant: TenantId) -> String {
+    format!("t_{}", tenant.uuid().simple())
+}
+
+/// All that the cluster has of tenants, with its rights: roles and what they begin with, memberships, databases, schemas.
+pub(crate) async fn inventory(cluster: &Cluster) -> Vec<String> {
+    const SHARED: &str = "
+        select format('role %s login=%s inherit=%s limit=%s', rolname, rolcanlogin, rolinherit, rolconnlimit) as line from pg_roles where rolname like 't\\_%'
+        union all select format('member %s of %s', m.rolname, g.rolname) from pg_auth_members a join pg_roles m on m.oid = a.member
+            join pg_roles g on g.oid = a.roleid where m.rolname like 't\\_%' or g.rolname like 't\\_%'
+        union all select format('database %s %s', datname, (select array_agg(x::text order by x::text) from unnest(datacl) x)) from pg_database where datname like 't\\_%'
+        union all select format('setting %s in %s: %s', r.rolname, d.datname, (select array_agg(x order by x) from unnest(setconfig) x))
+            from pg_db_role_setting s join pg_roles r on r.oid = s.setrole left join pg_database d on d.oid = s.setdatabase where r.rolname like 't\\_%'
+        order by 1";
+    const LOCAL: &str = "
+        select format('schema %s in %s %s', nspname, current_database(), (select array_agg(x::text order by x::text) from unnest(nspacl) x))
+        from pg_namespace where nspname like 't\\_%' order by 1";
+    let postgres = cluster.connect("postgres", "postgres").await;
+    let mut found = texts(&postgres, SHARED).await;
+    let databases = texts(
+        &postgres,
+        "select datname from pg_database where datallowconn and datname not like 'template%' order by 1",
+    )
+    .await;
+    for database in databases {
+        let db = cluster.connect(&database, "postgres").await;
+        found.extend(texts(&db, LOCAL).await);
+        db.close().await.unwrap();
+    }
+    postgres.close().await.unwrap();
+    found
+}
+
+/// What of an inventory is one tenant's, with its name taken out.
+pub(crate) fn of_tenant(inventory: &[String], tenant: TenantId) -> Vec<String> {
+    let stem = stem(tenant);
+    inventory.iter().filter(|line| line.contains(&stem)).map(|line| line.replace(&stem, "T")).collect()
+}

@@ -1,0 +1,87 @@
+//! Tenants get an environment of their own on a PostgreSQL, keep it, and leave nothing behind.
+
+mod cells;
+mod clusters;
+mod conformance;
+mod credentials;
+mod drift;
+mod intruder;
+mod kills;
+mod outage;
+mod proxy;
+mod tenants;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tenantry::platform::ids::TenantId;
+
+use crate::support::{Client, TestApp};
+
+/// Everything on, and a tenant ACTIVE as soon as it is ready.
+pub(crate) const ON: &str = "
+    [provisioning]
+    layers = [\"placement\", \"role\", \"database\", \"schema\"]
+    first_retry = \"50ms\"
+    longest_retry = \"200ms\"
+    [cells]
+    acquire_timeout = \"2s\"
+    [tenancy]
+    activation = \"automatic\"
+";
+
+/// Asks again and again, at least for 20 seconds, until there is an answer.
+pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Makes a tenant of this tier, and does not wait for its environment.
+pub(crate) async fn create(client: &Client, slug: &str, tier: &str) -> TenantId {
+    create_in(client, slug, tier, "eu-central-1", json!({})).await
+}
+
+pub(crate) async fn create_in(client: &Client, slug: &str, tier: &str, region: &str, sections: Value) -> TenantId {
+    let create = "mutation($input: CreateTenantInput!) { createTenant(input: $input) { tenant { id } } }";
+    let input = json!({ "slug": slug, "name": slug, "isolationTier": tier, "region": region, "sections": sections });
+    let made = client.ok(create, json!({ "input": input })).await;
+    made["createTenant"]["tenant"]["id"].as_str().unwrap().parse().unwrap()
+}
+
+const TENANT: &str = "query($id: ID!) { tenant(id: $id) { status placement { region reason tier }
+    layers { name essential wanted observed attempts lastError nextAttemptAt verifiedAt } } }";
+
+pub(crate) async fn look(client: &Client, tenant: TenantId) -> Value {
+    client.ok(TENANT, json!({ "id": tenant })).await["tenant"].clone()
+}
+
+/// Waits until the tenant is ACTIVE.
+pub(crate) async fn active(client: &Client, tenant: TenantId) -> Value {
+    eventually("the tenant is ACTIVE", async || {
+        let seen = look(client, tenant).await;
+        (seen["status"] == "ACTIVE").then_some(seen)
+    })
+    .await
+}
+
+/// What is seen of each layer, by name.
+pub(crate) fn observed(seen: &Value) -> Vec<(&str, &str)> {
+    let layers = seen["layers"].as_array().unwrap();
+    layers.iter().map(|layer| (layer["name"].as_str().unwrap(), layer["observed"].as_str().unwrap())).collect()
+}
+
+/// Events of the tenant's journal, the oldest first.
+pub(crate) async fn events(app: &TestApp, tenant: TenantId) -> Vec<String> {
+    let admin = app.admin().await;
+    let query =
+        "query($id: ID!) { audit(tenantId: $id, order: OLDEST_FIRST, first: 100) { edges { node { event } } } }";
+    let found = admin.ok(query, json!({ "id": tenant })).await;
+    let edges = found["audit"]["edges"].as_array().unwrap();
+    edges.iter().map(|edge| edge["node"]["event"].as_str().unwrap().to_owned()).collect()
+}
