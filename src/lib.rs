@@ -17,4 +17,5 @@ pub mod platform;
 pub mod quotas;
 pub mod rates;
 pub mod tenancy;
+pub mod tenant_keys;
 pub mod worker;

@@ -37,7 +37,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
 /// Keys and revocations first: they are about who may ask, and the rest wakes those who do.
 async fn hear(app: &App, heard: Heard) {
     app.oauth.hear(&heard).await;
-    app.tenancy.snapshots().hear(heard).await;
+    app.tenancy.snapshots().hear(heard.clone()).await;
+    app.tenant_keys.hear(&heard).await;
 }
 
 async fn follow(app: App, mut schedule: Schedule) {
@@ -89,7 +90,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 10] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -119,6 +120,18 @@ const TASKS: [Task; 8] = [
         name: "boosts",
         every: TimeDelta::zero(),
         run: |app| async { app.quotas.end_due_boosts().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "tenant keys",
+        every: TimeDelta::zero(),
+        run: |app| {
+            async { app.tenant_keys.run_due().await.map(|more| if more { Left::More } else { Left::Nothing }) }.boxed()
+        },
+    },
+    Task {
+        name: "drift of tenant keys",
+        every: TimeDelta::minutes(1),
+        run: |app| async { app.tenant_keys.notice_drift().await.map(|()| Left::Nothing) }.boxed(),
     },
     Task {
         name: "ended reservations",

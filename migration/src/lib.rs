@@ -11,6 +11,7 @@ mod m20261121_000005_flags;
 mod m20261121_000006_quotas;
 mod m20261121_000007_rates;
 mod m20261121_000008_hierarchy;
+mod m20261125_000012_tenant_keys;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000006_quotas::Migration),
             Box::new(m20261121_000007_rates::Migration),
             Box::new(m20261121_000008_hierarchy::Migration),
+            Box::new(m20261125_000012_tenant_keys::Migration),
         ]
     }
 }

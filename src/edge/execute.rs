@@ -47,6 +47,7 @@ impl Engine {
             .data(app.health.clone())
             .data(app.quotas.clone())
             .data(app.flags.clone())
+            .data(app.tenant_keys.clone())
             .data(app.rates.clone())
             .data(app.isolation.clone())
             .data(LargestPage(app.config.graphql.page_size));

@@ -13,6 +13,7 @@ use crate::{
     oauth::graphql::{OAuthMutation, OAuthQuery},
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
+    tenant_keys::graphql::TenantKeyMutation,
 };
 
 /// Everything that can be read.
@@ -21,7 +22,15 @@ pub struct Query(TenantQuery, AuditQuery, OAuthQuery, IsolationQuery, QuotaQuery
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
-pub struct Mutation(TenantMutation, OAuthMutation, HealthMutation, QuotaMutation, FlagMutation, RatesMutation);
+pub struct Mutation(
+    TenantMutation,
+    OAuthMutation,
+    HealthMutation,
+    QuotaMutation,
+    FlagMutation,
+    RatesMutation,
+    TenantKeyMutation,
+);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

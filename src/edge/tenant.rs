@@ -27,12 +27,22 @@ use crate::{
             conditions, enter, enter_own_or, enter_platform, handle,
         },
     },
+    tenant_keys::graphql::TenantEncryption,
 };
 
 /// A customer of the platform: what it is, what state it is in, and by later capabilities what it has.
 #[derive(Clone, Debug, MergedObject)]
 #[graphql(name = "Tenant")]
-pub struct TenantObject(TenantCore, TenantPlan, TenantAudit, TenantClients, TenantHealth, TenantQuotas, TenantFlags);
+pub struct TenantObject(
+    TenantCore,
+    TenantPlan,
+    TenantAudit,
+    TenantClients,
+    TenantHealth,
+    TenantQuotas,
+    TenantFlags,
+    TenantEncryption,
+);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
@@ -43,7 +53,8 @@ impl From<TenantView> for TenantObject {
             TenantClients(tenant.clone()),
             TenantHealth(tenant.clone()),
             TenantQuotas(tenant.clone()),
-            TenantFlags(tenant),
+            TenantFlags(tenant.clone()),
+            TenantEncryption(tenant),
         )
     }
 }

@@ -1,6 +1,6 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use tenantry::access::ScopeSet;
+use tenantry::{access::ScopeSet, isolation::TenantScope};
 
 use super::operation::phantom_id;
 use crate::support::{Client, Tenant, TestApp};
@@ -126,6 +126,7 @@ impl Neighbours {
         neighbours.have_outages().await;
         neighbours.have_quotas(&neighbours.b, &neighbours.service).await;
         neighbours.a_quotas = neighbours.have_quotas(&neighbours.a, &neighbours.a_service).await;
+        neighbours.have_keys().await;
         neighbours.use_flags().await;
         neighbours.use_idempotency_keys().await;
         neighbours.names = neighbours.names_of_a().await;
@@ -170,6 +171,14 @@ impl Neighbours {
         let held = service.ok(RESERVE, json!({ "lines": lines })).await;
         let ids = [&held["reserveQuota"]["reservation"]["id"], &made["boostQuota"]["boost"]["id"]];
         ids.map(|id| id.as_str().unwrap().to_owned())
+    }
+
+    /// A secret each, sealed with a key of its own.
+    async fn have_keys(&self) {
+        for tenant in [&self.a, &self.b] {
+            let scope = TenantScope::system("test", tenant.id);
+            self.app.app.tenant_keys.put_secret(&scope, "dsn", tenant.canary.as_bytes()).await.unwrap();
+        }
     }
 
     /// A definition with everything, and in both tenants a value and a change that waits.

@@ -1,15 +1,18 @@
 //! Settings: the embedded `config.toml`, then a file, then the environment. Each error names key, value and rule.
 
+mod keys;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use config::{Environment, File, FileFormat};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+pub use self::keys::{KeyProvider, Keys, Kms, Pkcs11, Transit};
 use crate::platform::secret::Secret;
 
 /// The default of every setting, and its documentation.
-pub const DEFAULTS: &str = include_str!("../config.toml");
+pub const DEFAULTS: &str = include_str!("../../config.toml");
 
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
@@ -149,12 +152,6 @@ pub struct ExternalIssuer {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Keys {
-    pub master_key_file: PathBuf,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Tenancy {
     pub reserved_slugs: Vec<String>,
     pub default_region: String,
@@ -266,6 +263,8 @@ impl Config {
             .list_separator(",")
             .with_list_parse_key("server.allowed_origins")
             .with_list_parse_key("server.trusted_proxies")
+            .with_list_parse_key("keys.next_master_key_files")
+            .with_list_parse_key("keys.previous_master_key_files")
             .with_list_parse_key("tenancy.reserved_slugs")
             .try_parsing(true);
         let merged = builder.add_source(environment).build().map_err(|error| ConfigError(error.to_string()))?;
@@ -377,6 +376,7 @@ impl Config {
             "must be at least idempotency.retention, or the first answer is forgotten too early",
         )?;
         self.rates.validate()?;
+        self.keys.validate()?;
         for (key, interval) in [
             ("worker.interval", &self.worker.interval),
             ("isolation.verify_interval", &self.isolation.verify_interval),
