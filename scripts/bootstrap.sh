@@ -28,6 +28,8 @@ need() { # need PACKAGES REASON CHECK…
 has_c_compiler() { echo '#include <stdlib.h>' | cc -E -; }
 has_node() { command -v node && command -v npm; }
 has_browser() { command -v chromium; }
+has_softhsm() { command -v softhsm2-util && [ -e /usr/lib/softhsm/libsofthsm2.so ]; }
+has_python() { python3 -c 'import ensurepip, venv'; }
 has_postgres() { # where the server looks, see src/platform/db/embedded
   local found=(/usr/lib/postgresql/*/bin/postgres)
   command -v postgres || [ -x "${found[0]}" ] || [ -x "$(pg_config --bindir)/postgres" ]
@@ -41,6 +43,10 @@ collect() {
   fi
   if [ "${CONSOLE:-yes}" != no ]; then
     need 'nodejs npm' "build GraphiQL's page, run stock GraphQL clients in tests" has_node
+  fi
+  if [ "$purpose" = test ] || [ "$purpose" = ci ]; then
+    need softhsm2 "an HSM in software: keys of premium tenants are tested in it" has_softhsm
+    need 'python3 python3-venv' "runs moto, which answers like AWS KMS: keys of enterprise tenants are tested with it" has_python
   fi
   if [ "$purpose" = ci ]; then
     need chromium "opens GraphiQL in a real browser" has_browser

@@ -16,7 +16,7 @@ use crate::{
     health::Health,
     isolation::{Budgets, Isolation, OperatorScope},
     journal::Signals,
-    keys::MasterKey,
+    keys::{MasterKey, OtherMasterKeys, Wrappers},
     oauth::OAuth,
     platform::{
         clock::Clock,
@@ -26,6 +26,7 @@ use crate::{
     quotas::Quotas,
     rates::Rates,
     tenancy::Tenancy,
+    tenant_keys::TenantKeys,
 };
 
 /// Everything that edge, worker and command line call. Clones share it.
@@ -40,6 +41,7 @@ pub struct App {
     pub verifier: Arc<TokenVerifier>,
     pub external: Arc<ExternalKeys>,
     pub tenancy: Tenancy,
+    pub tenant_keys: TenantKeys,
     pub oauth: OAuth,
     pub audit: Audit,
     pub health: Health,
@@ -69,8 +71,14 @@ impl App {
         let verifier =
             Arc::new(TokenVerifier::new(VerifierSettings::from_config(&config), clock.clone(), keyring.clone()));
         let external = Arc::new(ExternalKeys::new(&config.auth.external_issuers, keyring.clone(), clock.clone())?);
-        let master = MasterKey::open(&config.master_key_file())?;
+        let others = OtherMasterKeys {
+            previous: &config.keys.previous_master_key_files,
+            next: &config.keys.next_master_key_files,
+        };
+        let master = MasterKey::with_others(&config.master_key_file(), others)?;
+        let wrappers = Wrappers::new(&config.keys, master.clone(), &clock)?;
         let tenancy = Tenancy::new(isolation.clone(), signals.clone(), config.tenancy.clone(), &config.server.region);
+        let tenant_keys = TenantKeys::new(isolation.clone(), tenancy.clone(), wrappers, config.keys.clone());
         let oauth = OAuth::new(isolation.clone(), tenancy.clone(), keyring.clone(), master.clone(), &config);
         let audit = Audit::new(isolation.clone(), signals.clone(), keyring.clone(), config.journal.clone());
         let health = Health::new(isolation.clone(), tenancy.clone());
@@ -99,6 +107,7 @@ impl App {
             verifier,
             external,
             tenancy,
+            tenant_keys,
             oauth,
             audit,
             health,

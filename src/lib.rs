@@ -21,4 +21,5 @@ pub mod provisioning;
 pub mod quotas;
 pub mod rates;
 pub mod tenancy;
+pub mod tenant_keys;
 pub mod worker;

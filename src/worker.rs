@@ -41,7 +41,8 @@ async fn hear(app: &App, heard: Heard) {
     app.oauth.hear(&heard).await;
     app.quotas.hear(&heard);
     app.provisioning.hear(&heard);
-    app.tenancy.snapshots().hear(heard).await;
+    app.tenancy.snapshots().hear(heard.clone()).await;
+    app.tenant_keys.hear(&heard).await;
 }
 
 async fn follow(app: App, mut schedule: Schedule) {
@@ -93,7 +94,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 15] = [
+const TASKS: [Task; 17] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -161,6 +162,18 @@ const TASKS: [Task; 15] = [
         name: "credentials",
         every: TimeDelta::seconds(10),
         run: |app| async { app.provisioning.rotate_due().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "tenant keys",
+        every: TimeDelta::zero(),
+        run: |app| {
+            async { app.tenant_keys.run_due().await.map(|more| if more { Left::More } else { Left::Nothing }) }.boxed()
+        },
+    },
+    Task {
+        name: "drift of tenant keys",
+        every: TimeDelta::minutes(1),
+        run: |app| async { app.tenant_keys.notice_drift().await.map(|()| Left::Nothing) }.boxed(),
     },
     Task {
         name: "ended reservations",

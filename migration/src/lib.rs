@@ -14,6 +14,7 @@ mod m20261121_000008_hierarchy;
 mod m20261121_000010_entitlements;
 mod m20261121_000011_partners;
 mod m20261125_000009_quota_leases;
+mod m20261125_000012_tenant_keys;
 mod m20261125_000013_provisioning;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000009_quota_leases::Migration),
             Box::new(m20261121_000010_entitlements::Migration),
             Box::new(m20261121_000011_partners::Migration),
+            Box::new(m20261125_000012_tenant_keys::Migration),
             Box::new(m20261125_000013_provisioning::Migration),
         ]
     }

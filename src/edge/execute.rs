@@ -50,6 +50,7 @@ impl Engine {
             .data(app.health.clone())
             .data(app.quotas.clone())
             .data(app.flags.clone())
+            .data(app.tenant_keys.clone())
             .data(app.rates.clone())
             .data(app.entitlements.clone())
             .data(app.cells.clone())

@@ -17,6 +17,7 @@ use crate::{
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
     tenancy::graphql::PartnerMutation,
+    tenant_keys::graphql::TenantKeyMutation,
 };
 
 /// Everything that can be read.
@@ -49,9 +50,9 @@ pub struct Mutation(
     EnvironmentMutation,
 );
 
-/// Who reaches tenants from outside, and where they are.
+/// Who reaches tenants from outside, where they are, and the keys of what they have.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentMutation(PartnerMutation, CellMutation);
+pub struct EnvironmentMutation(PartnerMutation, CellMutation, TenantKeyMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

@@ -29,6 +29,7 @@ use crate::{
             UpdateTenantInput, conditions, enter, enter_own_or, enter_platform, handle,
         },
     },
+    tenant_keys::graphql::TenantEncryption,
 };
 
 /// A customer of the platform: what it is, what state it is in, and by later capabilities what it has.
@@ -45,9 +46,9 @@ pub struct TenantObject(
     TenantOutside,
 );
 
-/// Who reaches a tenant from outside, where it is, and what it has there.
+/// Who reaches a tenant from outside, where it is, what it has there, and the key of it.
 #[derive(Clone, Debug, MergedObject)]
-pub struct TenantOutside(TenantPartners, TenantPlacement, TenantLayers);
+pub struct TenantOutside(TenantPartners, TenantPlacement, TenantLayers, TenantEncryption);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
@@ -59,7 +60,12 @@ impl From<TenantView> for TenantObject {
             TenantHealth(tenant.clone()),
             TenantQuotas(tenant.clone()),
             TenantFlags(tenant.clone()),
-            TenantOutside(TenantPartners(tenant.clone()), TenantPlacement(tenant.clone()), TenantLayers(tenant)),
+            TenantOutside(
+                TenantPartners(tenant.clone()),
+                TenantPlacement(tenant.clone()),
+                TenantLayers(tenant.clone()),
+                TenantEncryption(tenant),
+            ),
         )
     }
 }

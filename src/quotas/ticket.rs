@@ -2,6 +2,7 @@
 //! commit or release it after the one that made it has died, and nobody but a replica can make one.
 
 use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
     hmac,
 };
@@ -36,13 +37,14 @@ impl Ticket {
     }
 }
 
-/// Makes tickets, and knows its own again. All replicas have the same key.
+/// Makes tickets, and knows its own again. All replicas have the same keys: the first signs, others are of before or to come.
 #[derive(Clone, Debug)]
-pub struct Stamp(hmac::Key);
+pub struct Stamp(Vec<hmac::Key>);
 
 impl Stamp {
-    pub fn new(key: hmac::Key) -> Self {
-        Self(key)
+    /// `keys` has at least one.
+    pub fn new(keys: Vec<hmac::Key>) -> Self {
+        Self(keys)
     }
 
     pub fn issue(&self, tenant: TenantId, lease: ReservationId, serial: u32, amount: i64) -> Ticket {
@@ -51,7 +53,7 @@ impl Stamp {
         bytes[1..17].copy_from_slice(lease.uuid().as_bytes());
         bytes[17..21].copy_from_slice(&serial.to_be_bytes());
         bytes[21..BODY].copy_from_slice(&amount.to_be_bytes());
-        let tag = self.tag(tenant, &bytes[..BODY]);
+        let tag = tag(&self.0[0], tenant, &bytes[..BODY]);
         bytes[BODY..].copy_from_slice(&tag.as_ref()[..TAG]);
         Ticket { lease, serial, amount, text: URL_SAFE_NO_PAD.encode(bytes) }
     }
@@ -59,29 +61,36 @@ impl Stamp {
     /// The ticket that a client shows; none where it is another tenant's, or made up.
     pub fn read(&self, tenant: TenantId, text: &str) -> Option<Ticket> {
         let bytes: [u8; BODY + TAG] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-        let (body, tag) = bytes.split_at(BODY);
-        let wanted = self.tag(tenant, body);
-        aws_lc_rs::constant_time::verify_slices_are_equal(&wanted.as_ref()[..TAG], tag).ok()?;
+        let (body, shown) = bytes.split_at(BODY);
+        let is_signed_by =
+            |key: &hmac::Key| verify_slices_are_equal(&tag(key, tenant, body).as_ref()[..TAG], shown).is_ok();
+        if !self.0.iter().any(is_signed_by) {
+            return None;
+        }
         let lease = ReservationId::from_uuid(Uuid::from_slice(&body[1..17]).ok()?);
         let serial = u32::from_be_bytes(body[17..21].try_into().ok()?);
         let amount = i64::from_be_bytes(body[21..].try_into().ok()?);
         (body[0] == VERSION).then(|| Ticket { lease, serial, amount, text: text.to_owned() })
     }
+}
 
-    fn tag(&self, tenant: TenantId, body: &[u8]) -> hmac::Tag {
-        let mut context = hmac::Context::with_key(&self.0);
-        context.update(tenant.uuid().as_bytes());
-        context.update(body);
-        context.sign()
-    }
+fn tag(key: &hmac::Key, tenant: TenantId, body: &[u8]) -> hmac::Tag {
+    let mut context = hmac::Context::with_key(key);
+    context.update(tenant.uuid().as_bytes());
+    context.update(body);
+    context.sign()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn key(secret: u8) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &[secret; 32])
+    }
+
     fn stamp(secret: u8) -> Stamp {
-        Stamp::new(hmac::Key::new(hmac::HMAC_SHA256, &[secret; 32]))
+        Stamp::new(vec![key(secret)])
     }
 
     #[test]
@@ -90,6 +99,7 @@ mod tests {
         let ticket = stamp(1).issue(tenant, lease, 7, i64::MAX);
         assert_eq!(stamp(1).read(tenant, &ticket.text), Some(ticket.clone()));
         assert_eq!(stamp(2).read(tenant, &ticket.text), None);
+        assert!(Stamp::new(vec![key(2), key(1)]).read(tenant, &ticket.text).is_some(), "while the key is replaced");
         assert_eq!(stamp(1).read(TenantId::generate(), &ticket.text), None);
         let bytes = URL_SAFE_NO_PAD.decode(&ticket.text).unwrap();
         for index in 0..bytes.len() {

@@ -12,6 +12,7 @@ const RANKS: &[&[&str]] = &[
     &["journal"],
     &["isolation"],
     &["tenancy"],
+    &["tenant_keys"],
     &["audit", "oauth", "cells"],
     &["health", "grants"],
     &["quotas", "flags"],

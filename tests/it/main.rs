@@ -32,6 +32,7 @@ mod quotas;
 mod rates;
 mod smoke;
 mod telemetry;
+mod tenant_keys;
 mod tenants;
 mod tokens;
 mod unsafe_database;

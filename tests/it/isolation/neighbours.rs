@@ -1,7 +1,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
-use tenantry::access::ScopeSet;
+use tenantry::{access::ScopeSet, isolation::TenantScope};
 
 use super::operation::phantom_id;
 use crate::support::{Client, Tenant, TestApp};
@@ -142,6 +142,7 @@ impl Neighbours {
         neighbours.have_entitlements(&neighbours.b).await;
         neighbours.a_grant = neighbours.have_entitlements(&neighbours.a).await;
         neighbours.have_partners().await;
+        neighbours.have_keys().await;
         neighbours.use_flags().await;
         neighbours.have_environments().await;
         neighbours.use_idempotency_keys().await;
@@ -239,6 +240,14 @@ impl Neighbours {
                     "expiresAt": self.app.app.clock.now() + chrono::TimeDelta::days(30), "reason": accessed.canary });
                 self.admin.ok(GRANT_PARTNER, json!({ "input": input })).await;
             }
+        }
+    }
+
+    /// A secret each, sealed with a key of its own.
+    async fn have_keys(&self) {
+        for tenant in [&self.a, &self.b] {
+            let scope = TenantScope::system("test", tenant.id);
+            self.app.app.tenant_keys.put_secret(&scope, "dsn", tenant.canary.as_bytes()).await.unwrap();
         }
     }
 

@@ -1,12 +1,16 @@
 //! One line to a running server: `let app = TestApp::start().await`.
 
+pub mod again;
 mod app;
 pub mod bombs;
 mod canary;
 mod client;
 mod database;
+pub mod moto;
 mod socket;
+pub mod softhsm;
 mod sweep;
+pub mod transit;
 
 pub use self::{
     app::{Tenant, TestApp},

@@ -1,15 +1,18 @@
 //! Settings: the embedded `config.toml`, then a file, then the environment. Each error names key, value and rule.
 
+mod keys;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use config::{Environment, File, FileFormat};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+pub use self::keys::{KeyProvider, Keys, Kms, Pkcs11, Transit};
 use crate::platform::secret::Secret;
 
 /// The default of every setting, and its documentation.
-pub const DEFAULTS: &str = include_str!("../config.toml");
+pub const DEFAULTS: &str = include_str!("../../config.toml");
 
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
@@ -148,12 +151,6 @@ pub struct ExternalIssuer {
     pub platform_roles: bool,
     #[serde(default = "ten_minutes", deserialize_with = "duration")]
     pub refresh: Duration,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Keys {
-    pub master_key_file: PathBuf,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -313,6 +310,8 @@ impl Config {
             .list_separator(",")
             .with_list_parse_key("server.allowed_origins")
             .with_list_parse_key("server.trusted_proxies")
+            .with_list_parse_key("keys.next_master_key_files")
+            .with_list_parse_key("keys.previous_master_key_files")
             .with_list_parse_key("tenancy.reserved_slugs")
             .with_list_parse_key("provisioning.layers")
             .try_parsing(true);
@@ -427,6 +426,7 @@ impl Config {
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;
+        self.keys.validate()?;
         for (key, interval) in [
             ("worker.interval", &self.worker.interval),
             ("isolation.verify_interval", &self.isolation.verify_interval),
