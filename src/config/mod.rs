@@ -1,5 +1,6 @@
 //! Settings: the embedded `config.toml`, then a file, then the environment. Each error names key, value and rule.
 
+mod environment;
 mod keys;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -8,7 +9,10 @@ use config::{Environment, File, FileFormat};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-pub use self::keys::{KeyProvider, Keys, Kms, Pkcs11, Transit};
+pub use self::{
+    environment::{Cells, Provisioning},
+    keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
+};
 use crate::platform::secret::Secret;
 
 /// The default of every setting, and its documentation.
@@ -202,43 +206,6 @@ pub struct Isolation {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Cells {
-    pub own: bool,
-    pub own_capacity: i64,
-    pub max_connections: u32,
-    #[serde(deserialize_with = "duration")]
-    pub acquire_timeout: Duration,
-    #[serde(deserialize_with = "duration")]
-    pub idle_timeout: Duration,
-    #[serde(deserialize_with = "duration")]
-    pub check_interval: Duration,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Provisioning {
-    #[serde(deserialize_with = "names")]
-    pub layers: Vec<String>,
-    pub workers: usize,
-    #[serde(deserialize_with = "duration")]
-    pub lease: Duration,
-    #[serde(deserialize_with = "duration")]
-    pub layer_timeout: Duration,
-    #[serde(deserialize_with = "duration")]
-    pub verify_interval: Duration,
-    #[serde(deserialize_with = "duration")]
-    pub first_retry: Duration,
-    #[serde(deserialize_with = "duration")]
-    pub longest_retry: Duration,
-    #[serde(deserialize_with = "duration")]
-    pub credential_ttl: Duration,
-    pub tenant_connections: i32,
-    #[serde(deserialize_with = "duration")]
-    pub tenant_statement_timeout: Duration,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Quotas {
     pub lanes: usize,
     pub batch: usize,
@@ -423,6 +390,12 @@ impl Config {
             &quotas.keep_ended,
             "must be at least idempotency.retention, or the first answer is forgotten too early",
         )?;
+        rule(
+            self.quotas.lease <= Duration::from_secs(60),
+            "quotas.lease",
+            &self.quotas.lease,
+            "must be at most 1m, or what nobody took comes back too late",
+        )?;
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;
@@ -477,59 +450,6 @@ impl Rates {
     }
 }
 
-impl Cells {
-    fn validate(&self) -> Result<(), ConfigError> {
-        let capacity = &self.own_capacity;
-        rule((1..=100_000).contains(capacity), "cells.own_capacity", capacity, "must be between 1 and 100000")?;
-        let connections = &self.max_connections;
-        rule((1..=1000).contains(connections), "cells.max_connections", connections, "must be between 1 and 1000")?;
-        let interval = &self.check_interval;
-        rule(*interval >= Duration::from_millis(10), "cells.check_interval", interval, "must be at least 10ms")
-    }
-}
-
-impl Provisioning {
-    /// Whether tenants get an environment at all.
-    pub fn is_on(&self) -> bool {
-        !self.layers.is_empty()
-    }
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        rule((1..=1000).contains(&self.workers), "provisioning.workers", &self.workers, "must be between 1 and 1000")?;
-        rule(
-            self.lease > self.layer_timeout && !self.layer_timeout.is_zero(),
-            "provisioning.lease",
-            &self.lease,
-            "must be longer than provisioning.layer_timeout, or two servers work on one layer",
-        )?;
-        rule(
-            !self.first_retry.is_zero() && self.first_retry <= self.longest_retry,
-            "provisioning.first_retry",
-            &self.first_retry,
-            "must be above 0s and at most provisioning.longest_retry",
-        )?;
-        let minute = Duration::from_secs(60);
-        rule(
-            self.credential_ttl >= minute,
-            "provisioning.credential_ttl",
-            &self.credential_ttl,
-            "must be at least 1m, or credentials end before they are used",
-        )?;
-        rule(
-            self.verify_interval >= Duration::from_secs(1),
-            "provisioning.verify_interval",
-            &self.verify_interval,
-            "must be at least 1s",
-        )?;
-        rule(
-            (1..=100_000).contains(&self.tenant_connections),
-            "provisioning.tenant_connections",
-            &self.tenant_connections,
-            "must be between 1 and 100000",
-        )
-    }
-}
-
 fn rule(holds: bool, key: &str, value: &dyn std::fmt::Debug, rule: &str) -> Result<(), ConfigError> {
     if holds { Ok(()) } else { Err(ConfigError(format!("{key} = {value:?}: {rule}"))) }
 }
@@ -538,12 +458,6 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text)
         .map_err(|error| D::Error::custom(format!("{text:?} is no duration such as 30s or 15m: {error}")))
-}
-
-/// An empty variable of the environment is a list of one empty name: no name at all.
-fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let names = Vec::<String>::deserialize(deserializer)?;
-    Ok(names.into_iter().filter(|name| !name.is_empty()).collect())
 }
 
 fn yes() -> bool {
