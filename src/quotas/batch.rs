@@ -90,6 +90,9 @@ pub struct Standing {
     pub used: i64,
     pub reserved: i64,
     pub resets_at: Option<DateTime<Utc>>,
+    /// Versions of tenant and platform that the limit was decided on.
+    #[serde(default)]
+    pub version: String,
 }
 
 const ATTEMPTS: usize = 5;
@@ -320,7 +323,7 @@ fn named(ledger: &mut Ledger, tenant: TenantId, of: &Named, now: DateTime<Utc>) 
 
 /// Filled in by [`Known::with_standings`], from the counters as they are then.
 fn standing_of(counter: &CounterKey) -> Standing {
-    Standing { key: counter.key.clone(), limit: None, used: 0, reserved: 0, resets_at: None }
+    Standing { key: counter.key.clone(), limit: None, used: 0, reserved: 0, resets_at: None, version: String::new() }
 }
 
 /// The first answer to the job's idempotency key: of an earlier batch, or of an earlier job of this one.

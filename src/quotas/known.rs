@@ -178,6 +178,7 @@ impl Known {
             used: found.used,
             reserved: found.reserved,
             resets_at: key.and_then(|key| self.window(tenant, key, now).ok()).and_then(|window| window.resets_at),
+            version: self.version(tenant).unwrap_or_default(),
         }
     }
 }

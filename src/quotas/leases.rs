@@ -16,7 +16,9 @@ use crate::platform::ids::{ReservationId, TenantId};
 
 const SHARDS: usize = 64;
 /// A counter that was asked for as often as this within a span is worth a lease.
-const HOT: u32 = 3;
+const HOT: u32 = 2;
+/// A lease is at most for so many times what was asked for until now: two requests at once are no thousand a second.
+const GROWTH: i64 = 20;
 /// A lease takes at most this part of what there is room for: others must find enough without it.
 const PART_OF_ROOM: i64 = 16;
 /// One that serves fewer requests than this is not worth its row.
@@ -119,7 +121,7 @@ impl Leases {
             }
             shard.closing.extend(demand.held.take().map(|held| held.closing(tenant)));
         }
-        Asked::Wanting(demand.wanted(amount))
+        Asked::Wanting(demand.wanted(amount, now, self.lasts))
     }
 
     /// How much to lease of a counter with this room (none: no limit); none where a lease is not worth it, or is there already.
@@ -226,9 +228,11 @@ impl Demand {
         self.units = self.units.saturating_add(amount);
     }
 
-    /// Twice what this span has seen, or what the one before has: a lease that is too small is followed by a larger one.
-    fn wanted(&self, amount: i64) -> Option<i64> {
-        let likely = self.units.saturating_mul(2).max(self.before).max(amount.saturating_mul(WORTH));
+    /// What will be asked for within a span, if it goes on like this; or what the span before has seen.
+    fn wanted(&self, amount: i64, now: DateTime<Utc>, span: TimeDelta) -> Option<i64> {
+        let elapsed = (now - self.span_began).num_milliseconds().max(1);
+        let factor = (span.num_milliseconds() / elapsed).clamp(2, GROWTH);
+        let likely = self.units.saturating_mul(factor).max(self.before).max(amount.saturating_mul(WORTH));
         (self.requests >= HOT).then_some(likely)
     }
 }
@@ -281,7 +285,14 @@ mod tests {
             lease: Lease::Open { until: at(2000) },
             ticket: None,
         };
-        let standing = Standing { key: "users".into(), limit: Some(1000), used: 5, reserved: 10, resets_at: None };
+        let standing = Standing {
+            key: "users".into(),
+            limit: Some(1000),
+            used: 5,
+            reserved: 10,
+            resets_at: None,
+            version: "7.3".into(),
+        };
         Held { row, until: at(2000), basis: KNOWN, standing, left: amount, drawn: 0, serial: 0 }
     }
 
@@ -301,9 +312,11 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_hot_that_is_asked_for_three_times_within_a_span() {
+    fn a_counter_is_hot_that_is_asked_for_again_within_a_span() {
         let often = leases();
-        assert_eq!([0, 1, 2].map(|now| wanting(&often, 5, now)), [None, None, Some(30)]);
+        assert_eq!([0, 500, 1000].map(|now| wanting(&often, 5, now)), [None, Some(40), Some(30)], "at this pace");
+        let at_once = leases();
+        assert_eq!([0, 1].map(|now| wanting(&at_once, 5, now)), [None, Some(200)], "within reason");
         let seldom = leases();
         assert_eq!([0, 4000, 8000, 12_000].map(|now| wanting(&seldom, 5, now)), [None; 4]);
         let switched_off = Leases::new(TimeDelta::zero());

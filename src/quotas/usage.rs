@@ -110,6 +110,7 @@ impl Quotas {
                 used: found.used,
                 reserved: self.promised_of(found.reserved, tenant, &line.key, &counter.window),
                 resets_at: known.window(tenant, key, now)?.resets_at,
+                version: known.version(tenant)?,
             };
             let after = standing.used.saturating_add(standing.reserved).saturating_add(line.amount);
             Ok(Preview { requested: line.amount, fits: limit.ceiling().is_none_or(|most| after <= most), standing })

@@ -28,10 +28,12 @@ pub struct CheckRatePayload {
     reset_after_seconds: f64,
     /// Until the same would be allowed; null where it was.
     retry_after_seconds: Option<f64>,
+    /// What the limit was decided on: positions of the tenant's and of the platform's journal.
+    version: String,
 }
 
-impl From<Option<Standing>> for CheckRatePayload {
-    fn from(standing: Option<Standing>) -> Self {
+impl CheckRatePayload {
+    fn new(standing: Option<Standing>, version: String) -> Self {
         let Some(standing) = standing else {
             return Self {
                 allowed: true,
@@ -39,6 +41,7 @@ impl From<Option<Standing>> for CheckRatePayload {
                 remaining: None,
                 reset_after_seconds: 0.0,
                 retry_after_seconds: None,
+                version,
             };
         };
         Self {
@@ -47,6 +50,7 @@ impl From<Option<Standing>> for CheckRatePayload {
             remaining: Some(standing.remaining),
             reset_after_seconds: seconds(standing.reset_micros),
             retry_after_seconds: (!standing.allowed).then(|| seconds(standing.retry_micros)),
+            version,
         }
     }
 }
@@ -70,7 +74,8 @@ impl RatesMutation {
         let scope = enter_own_or(ctx, "Mutation", input.tenant_id.as_ref()).await?;
         let scope = scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator is bound to no tenant"))?;
         let rates = ctx.data_opt::<Rates>().ok_or_else(|| Error::internal("the schema has no rates"))?;
-        Ok(rates.check(&scope, &input.key, input.cost).await?.into())
+        let version = rates.version(scope.tenant()).await?;
+        Ok(CheckRatePayload::new(rates.check(&scope, &input.key, input.cost).await?, version))
     }
 }
 

@@ -134,6 +134,13 @@ impl Rates {
         most.map(|most| self.permit(tenant, what, most)).transpose()
     }
 
+    /// `<tenant>.<platform>`: how far the two journals are whose limits are known here.
+    pub async fn version(&self, tenant: TenantId) -> Result<String> {
+        let snapshots = self.tenancy.snapshots();
+        let known = snapshots.get(tenant).await?.ok_or_else(Error::not_found)?;
+        Ok(format!("{}.{}", known.version, snapshots.catalogue().await?.version))
+    }
+
     /// Takes `cost` of a tenant's rate, all or none; `None` where it is unlimited.
     pub async fn check(&self, scope: &TenantScope, key: &str, cost: i64) -> Result<Option<Standing>> {
         if cost < 1 {

@@ -26,6 +26,37 @@ async fn reserve(client: &Client, wanted: &[(&str, i64)]) -> Value {
     client.ok(RESERVE, json!({ "input": { "lines": lines(wanted) } })).await["reserveQuota"].clone()
 }
 
+#[tokio::test]
+async fn every_answer_names_the_versions_it_was_decided_on() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let service = app.full_service(&acme).await;
+    let line = json!({ "lines": lines(&[("max_users", 1)]) });
+    let answers = async || {
+        let preview =
+            "query($input: PreviewQuotaInput!) { previewQuota(input: $input) { lines { standing { version } } } }";
+        let preview = service.ok(preview, json!({ "input": line })).await;
+        let reserve = "mutation($input: ReserveQuotaInput!) { reserveQuota(input: $input) { quotas { version } } }";
+        let reserved = service.ok(reserve, json!({ "input": line })).await;
+        let check = "mutation { checkRate(input: {key: \"requests_per_second\"}) { version } }";
+        let checked = service.ok(check, json!({})).await;
+        let listed = quota(&service, "max_users").await["version"].clone();
+        [
+            preview["previewQuota"]["lines"][0]["standing"]["version"].clone(),
+            reserved["reserveQuota"]["quotas"][0]["version"].clone(),
+            checked["checkRate"]["version"].clone(),
+            listed,
+        ]
+    };
+    let before = answers().await;
+    limit(&app, &acme, "max_users", 50).await;
+    let after = answers().await;
+    for versions in [&before, &after] {
+        assert!(versions.iter().all(|version| *version == versions[0] && version.is_string()), "{versions:?}");
+    }
+    assert_ne!(before[0], after[0]);
+}
+
 async fn quota(client: &Client, key: &str) -> Value {
     client.ok(QUOTAS, json!({ "keys": [key] })).await["quotas"][0].clone()
 }

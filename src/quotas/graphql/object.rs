@@ -195,6 +195,8 @@ pub struct QuotaStanding {
     /// Never below zero; null is unlimited.
     pub(super) remaining: Option<i64>,
     pub(super) resets_at: Option<DateTime<Utc>>,
+    /// What the limit was decided on: positions of the tenant's and of the platform's journal.
+    pub(super) version: String,
 }
 
 /// A promise: it is held until it is committed, released, or expires.
@@ -282,9 +284,9 @@ pub struct QuotaDefinitionPayload {
 
 impl From<Standing> for QuotaStanding {
     fn from(standing: Standing) -> Self {
-        let Standing { key, limit, used, reserved, resets_at } = standing;
+        let Standing { key, limit, used, reserved, resets_at, version } = standing;
         let remaining = limit.map(|limit| limit.saturating_sub(used).saturating_sub(reserved).max(0));
-        Self { key, limit, used, reserved, remaining, resets_at }
+        Self { key, limit, used, reserved, remaining, resets_at, version }
     }
 }
 
