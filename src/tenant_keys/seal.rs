@@ -26,6 +26,8 @@ impl TenantKeys {
         let mut ring = self.ring(tenant).await?;
         if ring.active == 0 {
             self.ensure(tenant).await?;
+            // Another replica may have made it, and this one not have heard of that yet.
+            self.tenancy.snapshots().reread(tenant).await?;
             ring = self.ring(tenant).await?;
         }
         let version = ring.active;
