@@ -133,7 +133,9 @@ class Tenantry(Common):
         these = "SELECT t FROM bench_tenants"
         say = "SELECT pg_notify('tenantry', '00000000-0000-0000-0000-000000000000');"
         sql = [f"CREATE TEMP TABLE bench_tenants ON COMMIT DROP AS SELECT unnest(ARRAY[{ids}]) AS t"]
-        sql += [f"DELETE FROM tenantry.{table} WHERE tenant_id IN ({these})" for table in ("quota_reservations", "quota_usage", "quota_overrides")]
+        sql += [f"DELETE FROM tenantry.quota_reservations WHERE tenant_id IN ({these})"]
+        # W1 and W2 ask for the other quotas of these tenants.
+        sql += [f"DELETE FROM tenantry.{table} WHERE tenant_id IN ({these}) AND quota_key = 'bench_calls'" for table in ("quota_usage", "quota_overrides")]
         if limit is not None:
             sql.append("INSERT INTO tenantry.quota_keys (key, unit, kind, created_at, updated_at) VALUES ('bench_calls', 'calls', 'LEVEL', now(), now())"
                        " ON CONFLICT DO NOTHING")
@@ -147,7 +149,7 @@ class Tenantry(Common):
         self.w4_settled(ctx)
         ids = ",".join(f"'{D.tid(n)}'" for n in tenants)
         a, b = ctx.psql("SELECT sum(u.reserved), max(u.used + u.reserved - o.quota_limit) FROM tenantry.quota_usage u"
-                        f" JOIN tenantry.quota_overrides o USING (tenant_id, quota_key) WHERE tenant_id IN ({ids})", self.database("W4hot")).split("|")
+                        f" JOIN tenantry.quota_overrides o USING (tenant_id, quota_key) WHERE quota_key = 'bench_calls' AND tenant_id IN ({ids})", self.database("W4hot")).split("|")
         return int(a), int(b)
 
     def w1_canonical(self, body):
