@@ -482,3 +482,46 @@ async fn column(app: &TestApp, sql: &str) -> Vec<String> {
     let rows = app.database.superuser().await.query_all_raw(statement).await.unwrap();
     rows.iter().map(|row| row.try_get("", "it").unwrap()).collect()
 }
+
+const CUT_LISTENERS: &str = "select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and query ilike 'listen%' and pid <> pg_backend_pid()";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_servers_lease_ends_when_the_limit_changes_and_a_deaf_server_promises_nothing() {
+    let app = TestApp::with("worker.interval = \"1h\"").await;
+    let acme = app.tenant("acme").await;
+    limit(&app, &acme, "max_users", 1000).await;
+    let replica = app.replica("worker.interval = \"1h\"").await;
+    let there = replica.full_service(&acme).await;
+    tickets(&there, "max_users", 20).await;
+    limit(&app, &acme, "max_users", 10).await;
+    let (one, changed) = (json!({ "input": { "lines": lines(&[("max_users", 1)]) } }), std::time::Instant::now());
+    while there.graphql(RESERVE, one.clone()).await.code() != "quota_exceeded" {
+        assert!(changed.elapsed().as_secs() < 1, "the other server goes on promising");
+    }
+    limit(&app, &acme, "max_users", 1000).await;
+    let (superuser, mut deaf) = (app.database.superuser().await, 0);
+    let is_deaf = || !replica.app.tenancy.snapshots().is_listening();
+    for _ in 0..20 {
+        tickets(&there, "max_users", 4).await; // it promises from memory again
+        superuser.execute_unprepared(CUT_LISTENERS).await.unwrap();
+        for _ in 0..2000 {
+            if is_deaf() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let answer = reserve(&there, &[("max_users", 1)]).await;
+        if is_deaf() {
+            deaf += 1;
+            assert_eq!(answer["reservation"]["id"].as_str().unwrap().len(), 36, "promised from memory while deaf");
+        }
+        for _ in 0..2000 {
+            if !is_deaf() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    assert!(deaf > 0, "nothing was decided while the server was deaf");
+}
