@@ -137,8 +137,10 @@ async fn a_premium_cell_is_for_one_tenant_and_a_drained_one_for_nobody_new() {
     active(&admin, standard).await;
     let drained = admin.ok(DRAIN, json!({ "id": cell(&admin, "shared").await["id"] })).await;
     assert_eq!(drained["drainCell"]["cell"]["state"], "DRAINING");
+    let mut waiting = Vec::new();
     for (slug, tier) in [("second", "PREMIUM"), ("late", "STANDARD")] {
         let tenant = create(&admin, slug, tier).await;
+        waiting.push(tenant);
         eventually("there is no cell for it", async || {
             let seen = look(&admin, tenant).await;
             seen["layers"][0]["lastError"].as_str().unwrap_or_default().starts_with("no cell in").then_some(())
@@ -148,7 +150,10 @@ async fn a_premium_cell_is_for_one_tenant_and_a_drained_one_for_nobody_new() {
     app.app.provisioning.remove_all(standard).await.unwrap();
     let retired = admin.ok(DRAIN, json!({ "id": cell(&admin, "shared").await["id"] })).await;
     assert_eq!(retired["drainCell"]["cell"]["state"], "RETIRED");
-    app.app.provisioning.remove_all(premium).await.unwrap();
+    // Else the one that waits for a premium cell takes this one as soon as it is free.
+    for tenant in waiting.into_iter().chain([premium]) {
+        app.app.provisioning.remove_all(tenant).await.unwrap();
+    }
     assert_eq!(cell(&admin, "premium").await["reservedFor"], json!(null));
 }
 
