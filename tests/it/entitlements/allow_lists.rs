@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
 use super::{DEFINE, OF_PLAN, OF_TENANT, entitlement, grant, later};
@@ -75,10 +74,8 @@ async fn allow_lists_are_answered_from_memory() {
     let service = app.service(&acme, "auth:entitlement:read").await;
     assert_eq!(may(&service, "gpt-5").await, json!([true, "PLAN"])); // warm
     // Whoever asks the database from here on waits for ever.
-    let superuser = app.database.superuser().await;
-    let lock = "begin; lock table tenantry.resources, tenantry.plan_allow_lists, tenantry.tenant_allow_lists, tenantry.entitlement_grants,
-        tenantry.tenants, tenantry.plans, tenantry.journal_heads, tenantry.journal in access exclusive mode";
-    superuser.execute_unprepared(lock).await.unwrap();
+    let tables = ["resources", "plan_allow_lists", "tenant_allow_lists", "entitlement_grants", "tenants", "plans"];
+    let _locked = app.database.lock(&[&tables[..], &["journal_heads", "journal"]].concat()).await;
     let began = Instant::now();
     let asked = async {
         for _ in 0..100 {

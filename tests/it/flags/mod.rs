@@ -4,7 +4,6 @@ mod bad_input;
 mod ofrep;
 mod replicas;
 
-use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use tenantry::access::{Caller, Role};
 
@@ -312,13 +311,8 @@ async fn answers_come_from_memory() {
     let hub = "{ tenant { flags { key enabled value variant } } }";
     let warm = service.ok(hub, json!({})).await;
     // Whoever asks the database from here on waits for ever.
-    let superuser = app.database.superuser().await;
-    let lock = "begin; lock table tenantry.flags, tenantry.flag_values, tenantry.flag_segments, tenantry.tenants, tenantry.plans,
-        tenantry.journal_heads, tenantry.journal in access exclusive mode";
-    // The schedule may be about to ask for two of these the other way round.
-    while superuser.execute_unprepared(lock).await.is_err() {
-        superuser.execute_unprepared("rollback").await.unwrap();
-    }
+    let tables = ["flags", "flag_values", "flag_segments", "tenants", "plans", "journal_heads", "journal"];
+    let _locked = app.database.lock(&tables).await;
     let began = std::time::Instant::now();
     let asked = async {
         for _ in 0..50 {

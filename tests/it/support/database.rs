@@ -96,6 +96,21 @@ impl Database {
         connect(&self.superuser_url()).await
     }
 
+    /// From here on whoever asks for one of these waits, until the answer is dropped.
+    pub async fn lock(&self, tables: &[&str]) -> DatabaseConnection {
+        let mut options = ConnectOptions::new(self.superuser_url());
+        options.max_connections(1).sqlx_logging(false);
+        let superuser = sea_orm::Database::connect(options).await.unwrap();
+        let tables: Vec<_> = tables.iter().map(|table| format!("tenantry.{table}")).collect();
+        let lock = format!("begin; lock table {} in access exclusive mode", tables.join(", "));
+        // The schedule may be about to ask for two of them the other way round.
+        while let Err(error) = superuser.execute_unprepared(&lock).await {
+            assert!(error.to_string().contains("deadlock detected"), "{error}");
+            superuser.execute_unprepared("rollback").await.unwrap();
+        }
+        superuser
+    }
+
     /// What a server of this database is told.
     pub fn place(&self) -> Place {
         let url = Secret::new(self.login_url());
