@@ -16,11 +16,15 @@ use crate::{
 pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let (told, mut told_of) = mpsc::channel(1024);
-    tasks.spawn(Listener::new(place.direct_url.clone()).run(told));
+    tasks.spawn(Listener::new(place.direct_url.clone(), app.isolation.hearing().clone()).run(told));
     let listening = app.clone();
     tasks.spawn(async move {
-        while let Some(heard) = told_of.recv().await {
-            hear(&listening, heard).await;
+        // One after the other: what was told has been acted upon before the next, so that who asks whether a change was heard
+        // gets a true answer.
+        while let Some(told) = told_of.recv().await {
+            if let Some(heard) = listening.isolation.hearing().sift(told) {
+                hear(&listening, heard).await;
+            }
         }
     });
     let (scheduled, schedule) = (app.clone(), Schedule::default());

@@ -14,7 +14,7 @@ use crate::{
     journal::{self, Entry, Stamp},
     platform::{
         clock::Clock,
-        db::{Db, Session, Tx},
+        db::{Db, Hearing, Session, Tx},
         ids::TenantId,
     },
 };
@@ -23,13 +23,19 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Isolation {
     db: Db,
+    hearing: Hearing,
     clock: Clock,
     budgets: Budgets,
 }
 
 impl Isolation {
     pub fn new(db: Db, clock: Clock, budgets: Budgets) -> Self {
-        Self { db, clock, budgets }
+        Self { hearing: Hearing::new(db.clone()), db, clock, budgets }
+    }
+
+    /// What this replica hears of changes, and whether the others have heard of its own.
+    pub fn hearing(&self) -> &Hearing {
+        &self.hearing
     }
 
     pub fn clock(&self) -> &Clock {
@@ -47,7 +53,8 @@ impl Isolation {
         };
         let slot = self.budgets.take(scope.shared_caller()).await?;
         let tx = self.db.begin(session).await?;
-        Ok(TenantTx { tx, _slot: slot, tenant, stamp: Stamp::new(scope.caller(), self.clock.now()) })
+        let stamp = Stamp::new(scope.caller(), self.clock.now());
+        Ok(TenantTx { tx, slot, hearing: self.hearing.clone(), tenant, stamp })
     }
 
     /// A session over all tenants.
@@ -58,7 +65,8 @@ impl Isolation {
             Effect::Write => Session::Operator,
         };
         let tx = self.db.begin(session).await?;
-        Ok(OperatorTx { tx, stamp: Stamp::new(scope.caller(), self.clock.now()) })
+        let stamp = Stamp::new(scope.caller(), self.clock.now());
+        Ok(OperatorTx { tx, hearing: self.hearing.clone(), stamp })
     }
 
     /// Checks that PostgreSQL still keeps tenants apart; finds nothing where it does.
@@ -87,7 +95,8 @@ impl Isolation {
 pub struct TenantTx {
     tx: Tx,
     /// Given back after the connection.
-    _slot: Option<Slot>,
+    slot: Option<Slot>,
+    hearing: Hearing,
     tenant: TenantId,
     stamp: Stamp,
 }
@@ -113,11 +122,15 @@ impl TenantTx {
         keep_answer(&self.tx, owner, conditions, answer).await
     }
 
-    /// Writes what was done into the tenant's journal, and commits both or neither.
+    /// Writes what was done into the tenant's journal, and commits both or neither. When it returns, no replica answers from
+    /// memory that is older.
     pub async fn commit(self, entries: impl IntoIterator<Item = Entry>) -> Result<()> {
         let entries: Vec<_> = entries.into_iter().collect();
         journal::append(&self.tx, self.tenant, &self.stamp, &entries).await?;
-        self.tx.commit().await
+        self.tx.commit().await?;
+        drop(self.slot);
+        self.hearing.heard_by_all().await;
+        Ok(())
     }
 
     /// Commits what needs no record: reads and bookkeeping. `why` is for the reader of the code.
@@ -130,6 +143,7 @@ impl TenantTx {
 #[derive(Debug)]
 pub struct OperatorTx {
     tx: Tx,
+    hearing: Hearing,
     stamp: Stamp,
 }
 
@@ -150,7 +164,8 @@ impl OperatorTx {
         keep_answer(&self.tx, owner, conditions, answer).await
     }
 
-    /// Writes what was done into the platform's journal, and commits both or neither.
+    /// Writes what was done into the platform's journal, and commits both or neither. When it returns, no replica answers from
+    /// memory that is older.
     pub async fn commit(self, entries: impl IntoIterator<Item = Entry>) -> Result<()> {
         self.commit_for(TenantId::PLATFORM, entries).await
     }
@@ -159,7 +174,9 @@ impl OperatorTx {
     pub async fn commit_for(self, tenant: TenantId, entries: impl IntoIterator<Item = Entry>) -> Result<()> {
         let entries: Vec<_> = entries.into_iter().collect();
         journal::append(&self.tx, tenant, &self.stamp, &entries).await?;
-        self.tx.commit().await
+        self.tx.commit().await?;
+        self.hearing.heard_by_all().await;
+        Ok(())
     }
 
     /// Commits what needs no record: reads and bookkeeping. `why` is for the reader of the code.

@@ -101,6 +101,12 @@ id!(
     uuid_v4
 );
 
+id!(
+    /// A connection by which a replica hears of changes: UUIDv4.
+    ListenerId,
+    uuid_v4
+);
+
 impl TenantId {
     /// Owner of what belongs to the platform itself and to no tenant: the nil UUID, which a random id never is.
     /// A tenant's session can therefore never be bound to it.

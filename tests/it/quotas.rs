@@ -484,7 +484,7 @@ async fn column(app: &TestApp, sql: &str) -> Vec<String> {
 }
 
 const CUT_LISTENERS: &str = "select pg_terminate_backend(pid) from pg_stat_activity
-    where datname = current_database() and query ilike 'listen%' and pid <> pg_backend_pid()";
+    where datname = current_database() and application_name = 'tenantry listener' and pid <> pg_backend_pid()";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_servers_lease_ends_when_the_limit_changes_and_a_deaf_server_promises_nothing() {

@@ -7,6 +7,7 @@
 mod cell;
 pub mod embedded;
 mod failure;
+mod hearing;
 mod listen;
 mod migrate;
 mod place;
@@ -28,7 +29,8 @@ use sqlx::{
 pub use self::{
     cell::{CellAddress, CellDb, CellLimits, CellTx},
     failure::violated_constraint,
-    listen::{Heard, Listener},
+    hearing::Hearing,
+    listen::{Heard, Listener, Told},
     migrate::{is_current, migrate},
     place::Place,
     tx::Tx,

@@ -44,7 +44,7 @@ pub struct Snapshots {
     of_platform: RwLock<Vec<Load>>,
     stripes: Box<[Mutex<u64>]>,
     hasher: RandomState,
-    /// Whether every change is heard: without it nothing is kept.
+    /// Whether the connection that hears of changes stands: without it nothing is kept.
     listening: AtomicBool,
 }
 
@@ -98,9 +98,9 @@ impl Snapshots {
         }
     }
 
-    /// Whether this replica hears of every change.
+    /// Whether this replica has heard of every change that was acknowledged.
     pub fn is_listening(&self) -> bool {
-        self.listening.load(Ordering::Acquire)
+        self.listening.load(Ordering::Acquire) && self.isolation.hearing().is_sure()
     }
 
     /// Takes over what this replica has just committed.

@@ -9,7 +9,7 @@ use super::{UPDATE, define_switch, evaluate, set};
 use crate::support::TestApp;
 
 const KILL: &str = "select pg_terminate_backend(pid) from pg_stat_activity
-    where datname = current_database() and query ilike 'listen%'";
+    where datname = current_database() and application_name = 'tenantry listener'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flag_changed_on_one_replica_is_what_the_other_answers_within_a_second() {
