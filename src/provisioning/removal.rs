@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Provisioning, journal,
     layer::Removed,
-    state::{Observed, Wanted},
+    state::Wanted,
     step::{Outcome, Step},
     store::{self, Lease},
     work::End,
@@ -112,12 +112,11 @@ impl Provisioning {
         }
     }
 
-    /// Whether the tenant's environment is there, as far as was seen.
+    /// Whether the whole of the tenant's environment is there, as far as was seen.
     pub async fn is_ready(&self, tenant: TenantId) -> Result<bool> {
-        let tx = self.0.isolation.observe(tenant).await?;
-        let records = store::records(&tx, tenant).await?;
-        tx.end().await?;
-        let essential = records.iter().filter(|record| record.essential);
-        Ok(!records.is_empty() && essential.into_iter().all(|record| record.observed == Observed::Present))
+        let tx = self.begin().await?;
+        let is_ready = store::is_provided(&tx, tenant).await?;
+        tx.commit_unrecorded("a read").await?;
+        Ok(is_ready)
     }
 }

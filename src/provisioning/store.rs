@@ -57,6 +57,8 @@ const RELEASE: &str = "
     update tenantry.provisioning set lease_token = null, lease_holder = null, lease_until = null,
       layers = $5, due_at = case when requests = $3 then $4 else due_at end
     where tenant_id = $1 and lease_token = $2";
+const IS_PROVIDED: &str = "
+    select wanted = 'PRESENT' and settled_at is not null as is_provided from tenantry.provisioning where tenant_id = $1";
 const RECORDS: &str = "select * from tenantry.provisioning_layers where tenant_id = $1 order by position";
 const SAVE: &str = "
     insert into tenantry.provisioning_layers (tenant_id, layer, position, essential, wanted, observed, since, attempts, last_error,
@@ -170,6 +172,12 @@ pub(super) async fn release(tx: &Tx, lease: &Lease, due: Option<DateTime<Utc>>, 
     let values = [lease.tenant_id.into(), lease.lease_token.into(), lease.requests.into(), due.into(), layers.into()];
     tx.execute(RELEASE, values).await?;
     Ok(())
+}
+
+/// Whether every essential layer was made and none was missed since.
+pub(super) async fn is_provided(tx: &Tx, tenant: TenantId) -> Result<bool> {
+    let row = tx.row(IS_PROVIDED, [tenant.into()]).await?;
+    Ok(row.map(|row| row.try_get("", "is_provided")).transpose()?.unwrap_or_default())
 }
 
 pub(super) async fn records(tx: &Tx, tenant: TenantId) -> Result<Vec<Record>> {

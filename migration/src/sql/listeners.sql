@@ -6,3 +6,6 @@ create table listeners (
 ) with (fillfactor = 50);
 comment on table listeners is 'erasure=none; of replicas, not of tenants';
 grant select, insert, update, delete on listeners to tenantry_operator;
+alter table listeners enable row level security;
+alter table listeners force row level security;
+create policy operator_access on listeners to tenantry_operator using (true) with check (true);
