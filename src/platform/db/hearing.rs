@@ -143,9 +143,19 @@ impl Hearing {
                 return;
             }
         }
-        if !self.is_sure() {
-            return self.outlast_listed().await;
+        let be_sure = async {
+            while !self.is_sure() {
+                sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = be_sure => self.ask_in_turn().await,
+            () = self.outlast_listed() => {}
         }
+    }
+
+    async fn ask_in_turn(&self) {
         let before = self.0.begun.load(Ordering::Acquire);
         let _turn = self.0.turn.lock().await;
         if self.0.ended.load(Ordering::Acquire) > before {
@@ -344,5 +354,43 @@ impl Hearing {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_listeners_tell_each_other_is_read_as_it_was_said() {
+        let (one, other) = (ListenerId::generate(), ListenerId::generate());
+        let words = [
+            Word::Joined(one),
+            Word::Left(one),
+            Word::Asks { asker: one, question: 7 },
+            Word::Heard { asker: one, question: u64::MAX, by: other },
+        ];
+        for word in words {
+            assert_eq!(Word::parse(&word.payload()), Some(word));
+        }
+    }
+
+    #[test]
+    fn what_others_of_the_channel_say_is_no_word_of_a_listener() {
+        let id = ListenerId::generate();
+        let others = [
+            id.to_string(),
+            format!("quota {id} max_users"),
+            "listener".to_owned(),
+            "listener joined".to_owned(),
+            "listener joined nobody".to_owned(),
+            format!("listener asks {id}"),
+            format!("listener asks {id} -1"),
+            format!("listener heard {id} 1"),
+            format!("listener shouts {id}"),
+        ];
+        for payload in others {
+            assert_eq!(Word::parse(&payload), None, "{payload}");
+        }
     }
 }
