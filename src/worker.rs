@@ -27,6 +27,13 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
             }
         }
     });
+    let renewed = app.clone();
+    tasks.spawn(async move {
+        loop {
+            let owner = renewed.tenancy.snapshots().renew_changed().await;
+            renewed.tenant_keys.drop_old(owner).await;
+        }
+    });
     let (scheduled, schedule) = (app.clone(), Schedule::default());
     tasks.spawn(async move { follow(scheduled, schedule).await });
     let verified = app.clone();
@@ -40,13 +47,14 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     tasks
 }
 
-/// Keys and revocations first: they are about who may ask, and the rest wakes those who do.
+/// Keys and revocations first: they are about who may ask, and the rest wakes those who do. What is not needed for the next answer
+/// to be right is done elsewhere: acknowledgements wait for this.
 async fn hear(app: &App, heard: Heard) {
     app.oauth.hear(&heard).await;
     app.quotas.hear(&heard);
     app.provisioning.hear(&heard);
-    app.tenancy.snapshots().hear(heard.clone()).await;
-    app.tenant_keys.hear(&heard).await;
+    app.tenancy.snapshots().hear(&heard);
+    app.tenant_keys.hear(&heard);
 }
 
 async fn follow(app: App, mut schedule: Schedule) {

@@ -4,20 +4,18 @@ use crate::platform::{db::Heard, ids::TenantId};
 impl TenantKeys {
     /// Follows the listener, after the snapshots have: a tenant whose ring changed loses what memory has of it, a lost connection
     /// everything.
-    pub async fn hear(&self, heard: &Heard) {
-        match heard {
-            Heard::Connected | Heard::Lost => self.cache.clear(),
-            Heard::Notified(payload) => {
-                if let Ok(tenant) = payload.parse()
-                    && self.cache.knows(tenant)
-                {
-                    self.drop_old(tenant).await;
-                }
-            }
+    pub fn hear(&self, heard: &Heard) {
+        if matches!(heard, Heard::Connected | Heard::Lost) {
+            self.cache.clear();
         }
     }
 
-    pub(super) async fn drop_old(&self, tenant: TenantId) {
+    /// Keeps in memory what the tenant still seals with. Whoever wants a key asks the tenant's snapshot first, so what is dropped late
+    /// is not used.
+    pub async fn drop_old(&self, tenant: TenantId) {
+        if !self.cache.knows(tenant) {
+            return;
+        }
         let known = self.tenancy.snapshots().get(tenant).await.ok().flatten();
         let ring = known.and_then(|known| known.part::<KeyRing>().copied().ok());
         self.cache.keep_only(tenant, ring.filter(|ring| !ring.is_shredded).map(|ring| ring.active));

@@ -4,6 +4,7 @@
 //! Other capabilities add parts of their own ([`Part`]), which are read in the same transaction. Times in a part (expiries,
 //! schedules) are compared when it is used: nothing has to change in memory for them to pass.
 
+mod changed;
 mod part;
 mod several;
 
@@ -20,7 +21,10 @@ use chrono::TimeDelta;
 use moka::sync::Cache;
 
 pub use self::part::{Catalogue, Part, Snapshot, TenantPart};
-use self::part::{Load, LoadSeveral, Parts};
+use self::{
+    changed::{Change, Changed},
+    part::{Load, LoadSeveral, Parts},
+};
 use super::{plan, store, tenant::Tenant};
 use crate::{
     error::Result,
@@ -46,6 +50,7 @@ pub struct Snapshots {
     hasher: RandomState,
     /// Whether the connection that hears of changes stands: without it nothing is kept.
     listening: AtomicBool,
+    changed: Changed,
 }
 
 impl Snapshots {
@@ -62,6 +67,7 @@ impl Snapshots {
             stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
             hasher: RandomState::new(),
             listening: AtomicBool::new(false),
+            changed: Changed::default(),
         }
     }
 
@@ -139,8 +145,9 @@ impl Snapshots {
         }
     }
 
-    /// Follows the listener: a change replaces the tenant, a lost connection empties the cache.
-    pub async fn hear(&self, heard: Heard) {
+    /// Follows the listener: what has changed is no longer in memory when this returns, and a lost connection empties it. Waits for
+    /// nothing, for the acknowledgement of the change waits for this.
+    pub fn hear(&self, heard: &Heard) {
         match heard {
             Heard::Connected => {
                 self.forget_all();
@@ -153,30 +160,31 @@ impl Snapshots {
                 self.signals.raise_all();
             }
             Heard::Notified(payload) => {
-                if let Ok(tenant) = payload.parse::<TenantId>() {
-                    self.changed(tenant).await;
+                if let Ok(owner) = payload.parse::<TenantId>() {
+                    let change = Change { heard: Instant::now(), known: self.forget(owner) };
+                    self.changed.add(owner, change);
                 }
             }
         }
     }
 
-    /// Re-reads a tenant that this replica serves, so that the next request need not wait, and measures how long the change took.
-    async fn changed(&self, tenant: TenantId) {
-        let heard = Instant::now();
-        let known = self.forget(tenant);
-        let read = if tenant.is_platform() {
+    /// Reads what has changed again, so that the next request need not wait, and answers whose it was. Waits until there is something.
+    pub async fn renew_changed(&self) -> TenantId {
+        let (owner, Change { heard, known }) = self.changed.next().await;
+        let read = if owner.is_platform() {
             self.load_catalogue().await.map(drop)
-        } else if known.is_some() || self.signals.is_watched(tenant) {
-            let loaded = self.load(tenant).await;
+        } else if known.is_some() || self.signals.is_watched(owner) {
+            let loaded = self.load(owner).await;
             loaded.map(|loaded| self.measure_cut(known.as_ref().map(|known| &*known.tenant), loaded.as_deref()))
         } else {
             Ok(())
         };
         if let Err(error) = read {
-            tracing::warn!(%tenant, cause = ?error.cause(), "what changed cannot be read; the next request tries again");
+            tracing::warn!(%owner, cause = ?error.cause(), "what changed cannot be read; the next request tries again");
         }
-        self.signals.raise(tenant);
+        self.signals.raise(owner);
         metrics::histogram!("tenantry_snapshot_refresh_seconds").record(heard.elapsed());
+        owner
     }
 
     /// How long after the change this replica refuses: what LIFE-4b promises to be below a second.

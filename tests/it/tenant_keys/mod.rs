@@ -41,6 +41,17 @@ pub(super) async fn secret(app: &TestApp, tenant: &Tenant) -> String {
     String::from_utf8(found.to_vec()).unwrap()
 }
 
+/// The same where the provider has just failed and is left alone for a second.
+pub(super) async fn secret_after_rest(app: &TestApp, tenant: &Tenant) -> String {
+    for _ in 0..100 {
+        match app.app.tenant_keys.secret(&scope(tenant), "dsn").await {
+            Err(error) if error.kind() == Kind::Unavailable => tokio::time::sleep(Duration::from_millis(50)).await,
+            found => return String::from_utf8(found.unwrap().unwrap().to_vec()).unwrap(),
+        }
+    }
+    panic!("the provider does not come back");
+}
+
 pub(super) async fn move_to(admin: &Client, tenant: &Tenant, tier: &str) {
     admin.ok(MOVE, json!({ "id": tenant.id, "tier": tier })).await;
 }
