@@ -184,7 +184,8 @@ impl OperatorTx {
         self.tx.commit().await
     }
 
-    /// Commits bookkeeping of several tenants, and of each what of it is worth a record.
+    /// Commits bookkeeping of several tenants, and of each what of it is worth a record. When it returns, no replica answers from
+    /// memory that is older.
     pub async fn commit_bookkeeping(
         self,
         _why: &'static str,
@@ -193,7 +194,9 @@ impl OperatorTx {
         for (tenant, entries) in entries {
             journal::append(&self.tx, tenant, &self.stamp, &entries).await?;
         }
-        self.tx.commit().await
+        self.tx.commit().await?;
+        self.hearing.heard_by_all().await;
+        Ok(())
     }
 
     pub async fn rollback(self) -> Result<()> {

@@ -8,4 +8,5 @@ pub mod ids;
 pub mod page;
 pub mod random;
 pub mod secret;
+pub mod stripes;
 pub mod telemetry;

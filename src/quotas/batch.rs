@@ -169,7 +169,7 @@ async fn attempt(desk: &Desk, jobs: &[Job], refusals: Refusals) -> Result<Attemp
     let elsewhere = freeing::leased_elsewhere(&tx, &refused, now).await?;
     freeing::recall(&tx, elsewhere.keys()).await?;
     let leased = leasing::take(desk, &mut ledger, jobs, &answers, &known, now);
-    finish(tx, &ledger, &keep, now).await?;
+    finish(desk, tx, &ledger, &keep, now).await?;
     coming_back.done();
     for held in leased {
         desk.leases.hold(held);
@@ -259,7 +259,13 @@ fn refused(jobs: &[Job], answers: &[Result<Answer>], known: &Known) -> Result<BT
 }
 
 /// Writes what the ledger has changed and, of each tenant, that a soft limit was passed; and commits.
-pub(super) async fn finish(tx: OperatorTx, ledger: &Ledger, keep: &Kept, now: DateTime<Utc>) -> Result<()> {
+pub(super) async fn finish(
+    desk: &Desk,
+    tx: OperatorTx,
+    ledger: &Ledger,
+    keep: &Kept,
+    now: DateTime<Utc>,
+) -> Result<()> {
     store::write(&tx, ledger, keep, now).await?;
     let mut entries: BTreeMap<TenantId, Vec<Entry>> = BTreeMap::new();
     for counter in &ledger.passed {
@@ -271,7 +277,13 @@ pub(super) async fn finish(tx: OperatorTx, ledger: &Ledger, keep: &Kept, now: Da
         );
         entries.entry(counter.tenant).or_default().push(entry);
     }
-    tx.commit_bookkeeping("what is held and used is no management action", entries).await
+    if ledger.changed_counters.is_empty() && entries.is_empty() {
+        return tx.commit_unrecorded("what ended or was kept counts for nobody").await;
+    }
+    let committed = tx.commit_bookkeeping("what is held and used is no management action", entries).await;
+    // Also where nobody knows whether it was committed.
+    ledger.changed_tenants().into_iter().for_each(|tenant| desk.counted.forget(tenant));
+    committed
 }
 
 fn apply(ledger: &mut Ledger, job: &Job, holds: Vec<Hold>, now: DateTime<Utc>) -> Result<Answer> {

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     batch::{self, Answer, Decision, Job},
+    counted::Counted,
     freeing,
     leases::Leases,
     ticket::Stamp,
@@ -53,6 +54,7 @@ pub(super) struct Desk {
     pub(super) tenancy: Tenancy,
     pub(super) rules: config::Quotas,
     pub(super) leases: Leases,
+    pub(super) counted: Counted,
     pub(super) stamp: Stamp,
     lanes: Box<[Mutex<Lane>]>,
     hasher: RandomState,
@@ -62,7 +64,8 @@ impl Desk {
     pub(super) fn new(isolation: Isolation, tenancy: Tenancy, stamp: Stamp, rules: config::Quotas) -> Self {
         let lanes = std::iter::repeat_with(Mutex::default).take(rules.lanes).collect();
         let leases = Leases::new(TimeDelta::from_std(rules.lease).unwrap_or(TimeDelta::MAX));
-        Self { isolation, tenancy, rules, leases, stamp, lanes, hasher: RandomState::new() }
+        let counted = Counted::new(isolation.clone());
+        Self { isolation, tenancy, rules, leases, counted, stamp, lanes, hasher: RandomState::new() }
     }
 
     /// How long a reservation lasts where nobody says so.

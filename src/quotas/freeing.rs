@@ -108,7 +108,7 @@ pub(super) async fn free(desk: &Desk, tenants: &BTreeSet<TenantId>) -> Result<()
     // What waits for a lock comes before what takes only rows that nobody holds: so nobody waits in a circle.
     let leases = store::lock_reservations(&tx, &coming_back.ids()).await?;
     let due = store::lock_due_of(&tx, tenants, now, AT_ONCE).await?;
-    settle(tx, leases, due, &coming_back.closing, now).await?;
+    settle(desk, tx, leases, due, &coming_back.closing, now).await?;
     coming_back.done();
     Ok(())
 }
@@ -119,7 +119,7 @@ pub(super) async fn expire(desk: &Desk) -> Result<usize> {
     let tx = desk.isolation.begin_operator(&OperatorScope::system("quotas")).await?;
     let due = store::lock_due(&tx, now, AT_ONCE, SEEN).await?;
     let ended = due.len();
-    settle(tx, BTreeMap::new(), due, &[], now).await?;
+    settle(desk, tx, BTreeMap::new(), due, &[], now).await?;
     Ok(ended)
 }
 
@@ -132,7 +132,7 @@ pub(super) async fn close(desk: &Desk, now: Option<DateTime<Utc>>) -> Result<()>
         let coming_back = ComingBack { leases: &desk.leases, closing };
         let tx = desk.isolation.begin_operator(&OperatorScope::system("quotas")).await?;
         let leases = store::lock_reservations(&tx, &coming_back.ids()).await?;
-        settle(tx, leases, BTreeMap::new(), &coming_back.closing, desk.isolation.clock().now()).await?;
+        settle(desk, tx, leases, BTreeMap::new(), &coming_back.closing, desk.isolation.clock().now()).await?;
         coming_back.done();
         closing = if rest.is_empty() { rest } else { desk.leases.closing(now) };
     }
@@ -140,6 +140,7 @@ pub(super) async fn close(desk: &Desk, now: Option<DateTime<Utc>>) -> Result<()>
 }
 
 async fn settle(
+    desk: &Desk,
     tx: OperatorTx,
     leases: BTreeMap<Id, Reservation>,
     due: BTreeMap<Id, Reservation>,
@@ -159,5 +160,5 @@ async fn settle(
     for id in over {
         ledger.expire(id, now);
     }
-    finish(tx, &ledger, &Kept::new(), now).await
+    finish(desk, tx, &ledger, &Kept::new(), now).await
 }

@@ -12,6 +12,7 @@ mod allowance;
 mod allowing;
 mod batch;
 mod ceiling;
+mod counted;
 mod defining;
 mod desk;
 mod freeing;

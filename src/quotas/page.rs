@@ -9,21 +9,15 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::{
-    Allowances, Quota, QuotaKey, QuotaKeys, Quotas, ledger::Counter, limit::limit, usage::led_to, window::Window,
+    Allowances, Quota, QuotaKey, QuotaKeys, Quotas, counted::Counters, limit::limit, store, usage::led_to,
+    window::Window,
 };
 use crate::{
     error::{Context as _, Error, Result},
     isolation::OperatorScope,
-    platform::{db::Tx, ids::TenantId},
+    platform::ids::TenantId,
     tenancy::{Catalogue, Snapshot, TenantPage},
 };
-
-const COUNTERS: &str = "
-    select tenant_id, quota_key, quota_window, used, reserved from tenantry.quota_usage
-    where tenant_id = any($1) and quota_window = any($2)";
-
-/// By key and window.
-type Counters = HashMap<(String, String), Counter>;
 
 /// What all quotas of a page's tenants are decided on, of one moment.
 #[derive(Debug)]
@@ -49,7 +43,7 @@ impl Quotas {
             windows.extend(keys.all().iter().map(|key| window(key, zone, now).name));
         }
         let tx = self.isolation.begin_operator(scope).await?;
-        let mut counters = read_counters(&tx, page.tenants(), windows).await?;
+        let mut counters = store::read_counters(&tx, page.tenants(), &windows).await?;
         tx.commit_unrecorded("a read").await?;
         for (tenant, counters) in &mut counters {
             for ((key, window), counter) in counters {
@@ -87,22 +81,6 @@ impl PageQuotas {
             key: key.clone(),
         })
     }
-}
-
-async fn read_counters(
-    tx: &Tx,
-    tenants: &[TenantId],
-    windows: BTreeSet<String>,
-) -> Result<HashMap<TenantId, Counters>> {
-    let tenants: Vec<_> = tenants.iter().map(|tenant| tenant.uuid()).collect();
-    let windows: Vec<_> = windows.into_iter().collect();
-    let mut counters: HashMap<TenantId, Counters> = HashMap::new();
-    for row in tx.rows(COUNTERS, [tenants.into(), windows.into()]).await? {
-        let of_tenant = counters.entry(row.try_get("", "tenant_id")?).or_default();
-        let counter = Counter { used: row.try_get("", "used")?, reserved: row.try_get("", "reserved")? };
-        of_tenant.insert((row.try_get("", "quota_key")?, row.try_get("", "quota_window")?), counter);
-    }
-    Ok(counters)
 }
 
 /// Where the tenant's days and months begin.

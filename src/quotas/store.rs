@@ -1,13 +1,16 @@
 //! The rows of usage and reservations, many at a time. Rows are locked in one order everywhere (reservations, then counters,
 //! each by key), so that batches wait for each other and never in a circle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{FromQueryResult, QueryResult, Value};
 use uuid::Uuid;
 
-use super::ledger::{Counter, CounterKey, Hold, Lease, Ledger, Reservation, State};
+use super::{
+    counted::{Counters, told},
+    ledger::{Counter, CounterKey, Hold, Lease, Ledger, Reservation, State},
+};
 use crate::{
     error::{Context as _, Error, Result},
     platform::{
@@ -198,7 +201,8 @@ const WRITE: &str = "
         as w (tenant, id, state, outcome, holds, closed)
       where r.tenant_id = w.tenant and r.reservation_id = w.id and r.state = 'HELD' returning 1
     )
-    select (select count(*) from counters) + (select count(*) from made) + (select count(*) from changed) as written";
+    select (select count(*) from counters) + (select count(*) from made) + (select count(*) from changed) as written,
+           (select count(pg_notify('tenantry', payload)) from unnest($25::text[]) as payload) as told";
 
 /// Writes what the ledger has changed, in one statement.
 pub(super) async fn write(tx: &Tx, ledger: &Ledger, keep: &BTreeMap<Id, Keep>, now: DateTime<Utc>) -> Result<()> {
@@ -217,6 +221,7 @@ pub(super) async fn write(tx: &Tx, ledger: &Ledger, keep: &BTreeMap<Id, Keep>, n
     values.push(now.into());
     values.extend(made_columns(ledger, keep)?);
     values.extend(changed_columns(ledger, &changed)?);
+    values.push(told(&ledger.changed_tenants()).into());
     let row = tx.row(WRITE, values).await?.context("write a batch of quotas")?;
     let written: i64 = row.try_get("", "written")?;
     if usize::try_from(written) == Ok(expected) {
@@ -284,16 +289,32 @@ pub(super) async fn purge(tx: &Tx, before: DateTime<Utc>, most: u64) -> Result<u
 }
 
 /// What a tenant has used and holds, in the given windows.
-pub(super) async fn read_counters(tx: &Tx, keys: &BTreeSet<CounterKey>) -> Result<BTreeMap<CounterKey, Counter>> {
-    counters_of(tx.rows(READ, columns(keys)).await?)
+/// The counters of these tenants and windows.
+pub(super) async fn read_counters(
+    tx: &Tx,
+    tenants: &[TenantId],
+    windows: &BTreeSet<String>,
+) -> Result<HashMap<TenantId, Counters>> {
+    let tenants: Vec<_> = tenants.iter().map(|tenant| tenant.uuid()).collect();
+    let windows: Vec<_> = windows.iter().cloned().collect();
+    let mut counters: HashMap<TenantId, Counters> = HashMap::new();
+    for row in tx.rows(COUNTERS, [tenants.into(), windows.into()]).await? {
+        let of_tenant = counters.entry(row.try_get("", "tenant_id")?).or_default();
+        let counter = Counter { used: row.try_get("", "used")?, reserved: row.try_get("", "reserved")? };
+        of_tenant.insert((row.try_get("", "quota_key")?, row.try_get("", "quota_window")?), counter);
+    }
+    Ok(counters)
 }
 
-/// The same, and nobody changes them until the transaction ends.
+/// These counters, and nobody changes them until the transaction ends.
 pub(super) async fn share_counters(tx: &Tx, keys: &BTreeSet<CounterKey>) -> Result<BTreeMap<CounterKey, Counter>> {
     let share = format!("{READ} order by u.tenant_id, u.quota_key, u.quota_window for share of u");
     counters_of(tx.rows(&share, columns(keys)).await?)
 }
 
+const COUNTERS: &str = "
+    select tenant_id, quota_key, quota_window, used, reserved from tenantry.quota_usage
+    where tenant_id = any($1) and quota_window = any($2)";
 const READ: &str = "
     select u.tenant_id, u.quota_key, u.quota_window, u.used, u.reserved
     from unnest($1::uuid[], $2::text[], $3::text[]) as wanted (tenant, key, name)

@@ -1,6 +1,9 @@
 //! What a tenant has used, may use, and reserves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -10,6 +13,7 @@ use super::{
     Allowances, QuotaKeys, Quotas,
     allowance::{Boost, Override},
     batch::{Answer, Ask, Job, Named, Standing},
+    counted::Usage,
     freeing,
     key::QuotaKey,
     known::Known,
@@ -71,11 +75,10 @@ impl Quotas {
                 wanted.push((key.clone(), known.window(tenant, key, now)?));
             }
         }
-        let counters = wanted.iter().filter(|(key, _)| key.is_counted());
-        let counters = counters.map(|(key, window)| counter(tenant, &key.key, &window.name)).collect();
-        let read = self.read(scope, &counters).await?;
+        let counted = wanted.iter().filter(|(key, _)| key.is_counted());
+        let usage = self.usage(scope, counted.map(|(_, window)| window.name.clone()).collect()).await?;
         let quota = |(key, window): (QuotaKey, Window)| {
-            let mut counter = read.get(&counter(tenant, &key.key, &window.name)).copied().unwrap_or_default();
+            let mut counter = usage.counter(&key.key, &window.name);
             counter.reserved = self.promised_of(counter.reserved, tenant, &key.key, &window.name);
             let (plan_limit, contract, boosts) = known.led_to(tenant, &key, now)?;
             let (limit, version) = (known.limit(tenant, &key, now)?, known.version(tenant)?);
@@ -100,10 +103,10 @@ impl Quotas {
             .map(|(index, line)| known.counter(tenant, &line.key, &format!("lines[{index}].key"), now))
             .collect();
         let counters = counters?;
-        let read = self.read(scope, &counters.iter().cloned().collect()).await?;
+        let usage = self.usage(scope, counters.iter().map(|counter| counter.window.clone()).collect()).await?;
         let preview = |(line, counter): (&Line, CounterKey)| {
             let key = known.keys()?.find(&line.key).context("find a quota again")?;
-            let (limit, found) = (known.limit(tenant, key, now)?, read.get(&counter).copied().unwrap_or_default());
+            let (limit, found) = (known.limit(tenant, key, now)?, usage.counter(&counter.key, &counter.window));
             let standing = Standing {
                 key: line.key.clone(),
                 limit: limit.limit,
@@ -211,6 +214,7 @@ impl Quotas {
 
     /// Follows the listener: another replica would refuse what this one has leased and nobody took.
     pub fn hear(&self, heard: &Heard) {
+        self.desk.counted.hear(heard);
         let Heard::Notified(told) = heard else { return };
         let Some((tenant, key)) = freeing::recalled(told) else { return };
         if self.desk.leases.stop(tenant, key) {
@@ -258,18 +262,22 @@ impl Quotas {
         Known::read(&self.desk, [tenant].into_iter()).await
     }
 
-    async fn read(
-        &self,
-        scope: &TenantScope,
-        counters: &BTreeSet<CounterKey>,
-    ) -> Result<BTreeMap<CounterKey, Counter>> {
-        if counters.is_empty() {
-            return Ok(BTreeMap::new());
+    /// What the tenant has used and holds in these windows, from memory where that knows.
+    async fn usage(&self, scope: &TenantScope, windows: BTreeSet<String>) -> Result<Arc<Usage>> {
+        if windows.is_empty() {
+            return Ok(Arc::default());
         }
+        let (tenant, counted) = (scope.tenant(), &self.desk.counted);
+        if let Some(known) = counted.get(tenant, &windows) {
+            return Ok(known);
+        }
+        let count = counted.count(tenant);
         let tx = self.isolation.begin(scope).await?;
-        let read = store::read_counters(&tx, counters).await?;
+        let mut read = store::read_counters(&tx, &[tenant], &windows).await?;
         tx.commit_unrecorded("a read").await?;
-        Ok(read)
+        let usage = Arc::new(Usage { windows, counters: read.remove(&tenant).unwrap_or_default() });
+        counted.keep(tenant, count, usage.clone());
+        Ok(usage)
     }
 }
 

@@ -528,3 +528,39 @@ async fn another_servers_lease_ends_when_the_limit_changes_and_a_deaf_server_pro
     }
     assert!(deaf > 0, "nothing was decided while the server was deaf");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_used_is_answered_from_memory_and_is_never_older_than_what_was_acknowledged() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    limit(&app, &acme, "max_users", 1000).await;
+    let replica = app.replica("").await;
+    let (here, there) = (app.full_service(&acme).await, replica.full_service(&acme).await);
+    let tables = ["quota_usage", "quota_reservations", "quota_keys", "tenants", "journal_heads", "journal"];
+    for server in [&app, &replica] {
+        let client = server.full_service(&acme).await;
+        let ask = async || assert_eq!(quota(&client, "max_users").await["used"], 0);
+        server.answers_without(&tables, ask).await;
+    }
+    let both = async |part: &str, expected: i64, what: &str| {
+        for client in [&there, &here] {
+            assert_eq!(quota(client, "max_users").await[part], expected, "{what}");
+        }
+    };
+    for round in 0..10 {
+        let (one, other) = if round % 2 == 0 { (&here, &there) } else { (&there, &here) };
+        let input = json!({ "key": "max_users", "used": round });
+        one.ok(
+            "mutation($input: SetQuotaUsageInput!) { setQuotaUsage(input: $input) { quota { used } } }",
+            json!({ "input": input }),
+        )
+        .await;
+        both("used", round, "set").await;
+        // Of its own expiry, so that it is not drawn from a lease, which others see as held.
+        let input = json!({ "input": { "lines": lines(&[("max_users", 7)]), "expiresInSeconds": 60 } });
+        let held = one.ok(RESERVE, input).await;
+        both("reserved", 7, "reserved").await;
+        other.ok(RELEASE, named(held["reserveQuota"]["reservation"]["id"].as_str().unwrap())).await;
+        both("reserved", 0, "released").await;
+    }
+}

@@ -136,6 +136,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Whose counters have changed.
+    pub fn changed_tenants(&self) -> BTreeSet<TenantId> {
+        self.changed_counters.iter().map(|counter| counter.tenant).collect()
+    }
+
     /// Holds every line of the reservation, or none.
     pub fn reserve(&mut self, reservation: Reservation) -> Result<()> {
         for (index, hold) in reservation.holds.iter().enumerate() {

@@ -9,9 +9,8 @@ mod part;
 mod several;
 
 use std::{
-    hash::{BuildHasher as _, RandomState},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -30,10 +29,8 @@ use crate::{
     error::Result,
     isolation::{Access, Isolation, ReadTx},
     journal::Signals,
-    platform::{db::Heard, ids::TenantId},
+    platform::{db::Heard, ids::TenantId, stripes::Stripes},
 };
-
-const STRIPES: usize = 256;
 
 /// Snapshots weighed by their size. A load that began before a change cannot put back what was there before: each change
 /// counts up the stripe of its owner, and a load is kept only while the count stands.
@@ -46,8 +43,7 @@ pub struct Snapshots {
     of_tenants: RwLock<Vec<Load>>,
     of_several: RwLock<Vec<LoadSeveral>>,
     of_platform: RwLock<Vec<Load>>,
-    stripes: Box<[Mutex<u64>]>,
-    hasher: RandomState,
+    stripes: Stripes,
     /// Whether the connection that hears of changes stands: without it nothing is kept.
     listening: AtomicBool,
     changed: Changed,
@@ -64,8 +60,7 @@ impl Snapshots {
             of_tenants: RwLock::default(),
             of_several: RwLock::default(),
             of_platform: RwLock::default(),
-            stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
-            hasher: RandomState::new(),
+            stripes: Stripes::default(),
             listening: AtomicBool::new(false),
             changed: Changed::default(),
         }
@@ -112,7 +107,7 @@ impl Snapshots {
     /// Takes over what this replica has just committed.
     pub fn replace(&self, tenant: Arc<Tenant>) {
         let id = tenant.id;
-        let mut count = self.stripe(id).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = self.stripes.lock(id);
         *count += 1;
         if let Some(known) = self.cache.get(&id)
             && known.tenant.version < tenant.version
@@ -203,7 +198,7 @@ impl Snapshots {
     }
 
     async fn load(&self, tenant: TenantId) -> Result<Option<Arc<Snapshot>>> {
-        let before = self.count(tenant);
+        let before = self.stripes.count(tenant);
         let tx = self.isolation.observe(tenant).await?;
         let version = journal_version(&tx, tenant).await?;
         let loaded = match store::find(&tx, tenant).await? {
@@ -216,7 +211,7 @@ impl Snapshots {
         };
         tx.end().await?;
         if let Some(loaded) = &loaded {
-            let count = self.stripe(tenant).lock().unwrap_or_else(PoisonError::into_inner);
+            let count = self.stripes.lock(tenant);
             if *count == before && self.is_listening() {
                 self.cache.insert(tenant, loaded.clone());
             }
@@ -225,7 +220,7 @@ impl Snapshots {
     }
 
     async fn load_catalogue(&self) -> Result<Arc<Catalogue>> {
-        let before = self.count(TenantId::PLATFORM);
+        let before = self.stripes.count(TenantId::PLATFORM);
         let tx = self.isolation.observe_platform().await?;
         let version = journal_version(&tx, TenantId::PLATFORM).await?;
         let plans = plan::all(&tx).await?;
@@ -233,19 +228,15 @@ impl Snapshots {
         let parts = Parts::load(&loads, &tx, TenantId::PLATFORM).await?;
         tx.end().await?;
         let loaded = Arc::new(Catalogue { plans, version, parts });
-        let count = self.stripe(TenantId::PLATFORM).lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.stripes.lock(TenantId::PLATFORM);
         if *count == before && self.is_listening() {
             *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Some(loaded.clone());
         }
         Ok(loaded)
     }
 
-    fn count(&self, owner: TenantId) -> u64 {
-        *self.stripe(owner).lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn forget(&self, owner: TenantId) -> Option<Arc<Snapshot>> {
-        let mut count = self.stripe(owner).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = self.stripes.lock(owner);
         *count += 1;
         if owner.is_platform() {
             *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -254,15 +245,9 @@ impl Snapshots {
     }
 
     fn forget_all(&self) {
-        for stripe in &self.stripes {
-            *stripe.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        }
+        self.stripes.count_all_up();
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.cache.invalidate_all();
-    }
-
-    fn stripe(&self, tenant: TenantId) -> &Mutex<u64> {
-        &self.stripes[self.hasher.hash_one(tenant) as usize % STRIPES]
     }
 }
 
