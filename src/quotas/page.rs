@@ -16,14 +16,14 @@ use crate::{
     error::{Context as _, Error, Result},
     isolation::OperatorScope,
     platform::ids::TenantId,
-    tenancy::{Catalogue, Snapshot, TenantPage},
+    tenancy::{Catalogue, KnownTenants, Snapshot, TenantPage},
 };
 
 /// What all quotas of a page's tenants are decided on, of one moment.
 #[derive(Debug)]
 pub struct PageQuotas {
     catalogue: Arc<Catalogue>,
-    tenants: Arc<HashMap<TenantId, Arc<Snapshot>>>,
+    tenants: Arc<KnownTenants<Allowances>>,
     counters: HashMap<TenantId, Counters>,
     now: DateTime<Utc>,
 }
@@ -36,10 +36,10 @@ impl Quotas {
 
     async fn read_page(&self, scope: &OperatorScope, page: &TenantPage) -> Result<PageQuotas> {
         let now = self.isolation.clock().now();
-        let tenants = page.snapshots(&self.tenancy, scope).await?;
+        let tenants = page.snapshots::<Allowances>(&self.tenancy, scope).await?;
         let catalogue = self.tenancy.snapshots().catalogue().await?;
         let (mut windows, keys) = (BTreeSet::new(), catalogue.part::<QuotaKeys>()?);
-        for zone in tenants.values().map(|tenant| zone(tenant)).collect::<BTreeSet<_>>() {
+        for zone in tenants.0.values().map(|tenant| zone(tenant)).collect::<BTreeSet<_>>() {
             windows.extend(keys.all().iter().map(|key| window(key, zone, now).name));
         }
         let tx = self.isolation.begin_operator(scope).await?;
@@ -57,7 +57,7 @@ impl Quotas {
 impl PageQuotas {
     /// All quotas of the catalogue, as the tenant has them; `keys` names those that are wanted.
     pub fn list(&self, tenant: TenantId, keys: Option<&[String]>) -> Result<Vec<Quota>> {
-        let known = self.tenants.get(&tenant).ok_or_else(Error::not_found)?;
+        let known = self.tenants.0.get(&tenant).ok_or_else(Error::not_found)?;
         let wanted = |key: &&QuotaKey| keys.is_none_or(|keys| keys.contains(&key.key));
         let all = self.catalogue.part::<QuotaKeys>()?.all();
         all.iter().filter(wanted).map(|key| self.quota(known, key)).collect()

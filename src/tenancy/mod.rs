@@ -44,12 +44,12 @@ pub use self::{
     plan::{Plan, QuotaDefaults},
     profile::Profile,
     sla::{Sla, SlaOverrides},
-    snapshot::{Catalogue, Part, Snapshot, Snapshots, TenantPart},
+    snapshot::{Catalogue, Part, Snapshot, Snapshots, TenantPart, Wanted},
     tenant::{
         IsolationTier, Labels, PlannedSuspension, Sections, Status, Suspension, SuspensionMode, SuspensionReason,
         Tenant,
     },
-    view::{TenantPage, TenantView},
+    view::{KnownTenants, TenantPage, TenantView},
 };
 use crate::{
     access::{Caller, Effect, Permission},

@@ -4,13 +4,14 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
+    marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use async_graphql::dataloader::{DataLoader, Loader};
 use tokio::sync::OnceCell;
 
-use super::{Snapshot, Tenancy, list::Summary, tenant::Tenant};
+use super::{Snapshot, Tenancy, Wanted, list::Summary, tenant::Tenant};
 use crate::{
     error::{Error, Result},
     isolation::OperatorScope,
@@ -56,11 +57,12 @@ impl TenantView {
         self.0.page.as_deref()
     }
 
-    /// What is known of the tenant, from memory as far as it is there; for a page of all tenants together.
-    pub async fn snapshot(&self, tenancy: &Tenancy, scope: &OperatorScope) -> Result<Arc<Snapshot>> {
+    /// What is known of the tenant, from memory as far as it is there; for a page of all tenants together, and of those that memory
+    /// does not have only the parts that are wanted.
+    pub async fn snapshot<W: Wanted>(&self, tenancy: &Tenancy, scope: &OperatorScope) -> Result<Arc<Snapshot>> {
         let id = self.id();
         let found = match self.page() {
-            Some(page) => page.snapshots(tenancy, scope).await?.get(&id).cloned(),
+            Some(page) => page.snapshots::<W>(tenancy, scope).await?.0.get(&id).cloned(),
             None => tenancy.snapshots().get(id).await?,
         };
         found.ok_or_else(Error::not_found)
@@ -116,15 +118,16 @@ impl TenantPage {
         }
     }
 
-    /// What is known of its tenants.
-    pub async fn snapshots(
-        &self,
-        tenancy: &Tenancy,
-        scope: &OperatorScope,
-    ) -> Result<Arc<HashMap<TenantId, Arc<Snapshot>>>> {
-        self.together(|| tenancy.snapshots().get_several(scope, &self.tenants)).await
+    /// What is known of its tenants, with the parts that are wanted.
+    pub async fn snapshots<W: Wanted>(&self, tenancy: &Tenancy, scope: &OperatorScope) -> Result<Arc<KnownTenants<W>>> {
+        let read = async || tenancy.snapshots().get_several::<W>(scope, &self.tenants).await;
+        self.together(async || Ok(KnownTenants(read().await?, PhantomData))).await
     }
 }
+
+/// Snapshots of a page with the parts of `W`: what others want of the page is read by itself.
+#[derive(Debug)]
+pub struct KnownTenants<W>(pub HashMap<TenantId, Arc<Snapshot>>, PhantomData<W>);
 
 impl fmt::Debug for TenantPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tenantry::platform::ids::TenantId;
+use tenantry::quotas::Allowances;
 
 use crate::support::{Client, Tenant, TestApp};
 
@@ -122,7 +123,7 @@ async fn a_page_asks_the_database_as_often_as_a_single_row() {
     };
     let (one, all) = (statements(1).await, statements(30).await);
     assert_eq!(one, all);
-    assert!((4..=16).contains(&all), "{all} statements");
+    assert!((4..=20).contains(&all), "{all} statements: parents, quotas and flags each read what they need");
 }
 
 #[tokio::test]
@@ -134,14 +135,14 @@ async fn several_tenants_are_known_as_each_is_by_itself_and_not_kept() {
     let (snapshots, scope) = (cold.app.tenancy.snapshots(), tenantry::isolation::OperatorScope::system("test"));
     let mut ids: Vec<_> = tenants.iter().map(|tenant| tenant.id).collect();
     ids.push(TenantId::generate());
-    let several = snapshots.get_several(&scope, &ids).await.unwrap();
+    let several = snapshots.get_several::<Allowances>(&scope, &ids).await.unwrap();
     assert_eq!(several.len(), tenants.len(), "who is not there is missing");
     for tenant in &tenants {
         assert!(snapshots.cached(tenant.id).is_none(), "{} is kept", tenant.slug);
         let alone = snapshots.get(tenant.id).await.unwrap().unwrap();
         assert_eq!((&several[&tenant.id].tenant, several[&tenant.id].version), (&alone.tenant, alone.version));
     }
-    let again = snapshots.get_several(&scope, &ids).await.unwrap();
+    let again = snapshots.get_several::<Allowances>(&scope, &ids).await.unwrap();
     let known = snapshots.cached(tenants[0].id).unwrap();
     assert!(Arc::ptr_eq(&again[&tenants[0].id], &known), "what memory has is not read");
 }

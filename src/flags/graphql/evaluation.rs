@@ -63,7 +63,7 @@ impl FlagEvaluation {
 }
 
 /// What a flag is for a tenant, and why.
-#[Object(name = "FlagEvaluation")]
+#[Object(name = "FlagEvaluation", serial)]
 impl FlagEvaluation {
     async fn key(&self) -> Result<&str> {
         Ok(match &self.found {

@@ -18,10 +18,11 @@ pub use self::{
         UpdateFlagInput,
     },
 };
-use super::{Answer, Archive, ChangeStatus, Definitions, Flag, Flags, Outcome, View};
+use super::{Answer, Archive, ChangeStatus, Definitions, Flag, Flags, Outcome, Settings, View};
 use crate::{
     access,
     error::Error,
+    grants::Held,
     platform::ids::FlagChangeId,
     tenancy::{
         self, TenantView,
@@ -261,7 +262,8 @@ impl TenantFlags {
         let view = match self.0.page() {
             None => handle(ctx)?.view(scope.tenant()).await?,
             Some(_) => {
-                let known = self.0.snapshot(tenancy::graphql::handle(ctx)?, &enter_platform(ctx, "Tenant")?).await?;
+                let (tenancy, platform) = (tenancy::graphql::handle(ctx)?, enter_platform(ctx, "Tenant")?);
+                let known = self.0.snapshot::<(Settings, Held)>(tenancy, &platform).await?;
                 handle(ctx)?.view_of(known).await?
             }
         };

@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct QuotaObject(pub(super) Quota);
 
-#[Object(name = "Quota")]
+#[Object(name = "Quota", serial)]
 impl QuotaObject {
     async fn key(&self) -> &str {
         &self.0.key.key
@@ -102,7 +102,7 @@ impl QuotaObject {
 #[derive(Clone, Debug)]
 pub struct QuotaOverride<'a>(pub(super) &'a Override);
 
-#[Object]
+#[Object(serial)]
 impl QuotaOverride<'_> {
     /// Null is unlimited.
     async fn limit(&self) -> Option<i64> {
@@ -135,7 +135,7 @@ impl QuotaOverride<'_> {
 #[derive(Clone, Debug)]
 pub struct QuotaBoost(pub(super) Boost);
 
-#[Object]
+#[Object(serial)]
 impl QuotaBoost {
     async fn id(&self) -> ID {
         self.0.boost_id.into()
@@ -170,6 +170,7 @@ impl QuotaBoost {
 
 /// Whether something would fit, now. Nothing is held.
 #[derive(Clone, Debug, SimpleObject)]
+#[graphql(serial)]
 pub struct QuotaPreview {
     /// Whether every line does.
     pub(super) fits: bool,
@@ -177,6 +178,7 @@ pub struct QuotaPreview {
 }
 
 #[derive(Clone, Debug, SimpleObject)]
+#[graphql(serial)]
 pub struct QuotaPreviewLine {
     pub(super) key: String,
     pub(super) requested: i64,
@@ -186,6 +188,7 @@ pub struct QuotaPreviewLine {
 
 /// How a quota stands.
 #[derive(Clone, Debug, SimpleObject)]
+#[graphql(serial)]
 pub struct QuotaStanding {
     pub(super) key: String,
     /// Null is unlimited.
@@ -203,7 +206,7 @@ pub struct QuotaStanding {
 #[derive(Clone, Debug)]
 pub struct QuotaReservation(pub(super) Reservation);
 
-#[Object]
+#[Object(serial)]
 impl QuotaReservation {
     /// Opaque; it has at most 64 characters.
     async fn id(&self) -> ID {
@@ -235,6 +238,7 @@ impl QuotaReservation {
 }
 
 #[derive(Clone, Debug, SimpleObject)]
+#[graphql(serial)]
 pub struct QuotaReservationLine<'a> {
     pub(super) key: &'a str,
     /// What was reserved.
@@ -245,6 +249,7 @@ pub struct QuotaReservationLine<'a> {
 
 /// A reservation after a change, and how its quotas stand.
 #[derive(Debug, SimpleObject)]
+#[graphql(serial)]
 pub struct ReservationPayload {
     pub(super) reservation: QuotaReservation,
     pub(super) quotas: Vec<QuotaStanding>,
@@ -252,18 +257,21 @@ pub struct ReservationPayload {
 
 /// A quota of a tenant after a change.
 #[derive(Debug, SimpleObject)]
+#[graphql(serial)]
 pub struct QuotaPayload {
     pub(super) quota: QuotaObject,
 }
 
 /// A boost after a change.
 #[derive(Debug, SimpleObject)]
+#[graphql(serial)]
 pub struct QuotaBoostPayload {
     pub(super) boost: QuotaBoost,
 }
 
 /// What can be limited.
 #[derive(Clone, Debug, SimpleObject)]
+#[graphql(serial)]
 pub struct QuotaDefinition {
     pub(super) key: String,
     pub(super) unit: String,
@@ -278,6 +286,7 @@ pub struct QuotaDefinition {
 }
 
 #[derive(Debug, SimpleObject)]
+#[graphql(serial)]
 pub struct QuotaDefinitionPayload {
     pub(super) definition: QuotaDefinition,
 }

@@ -109,7 +109,7 @@ impl TenantCore {
     ///
     /// Scope: `auth:tenant:read`, operators only.
     async fn parent(&self, ctx: &Context<'_>) -> async_graphql::Result<Option<TenantParent>> {
-        let known = self.0.snapshot(handle(ctx)?, &enter_platform(ctx, "Tenant")?).await?;
+        let known = self.0.snapshot::<Parent>(handle(ctx)?, &enter_platform(ctx, "Tenant")?).await?;
         Ok(known.part::<Parent>()?.0.clone().map(TenantParent))
     }
 

@@ -9,6 +9,7 @@ mod part;
 mod several;
 
 use std::{
+    any::TypeId,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use std::{
 use chrono::TimeDelta;
 use moka::sync::Cache;
 
-pub use self::part::{Catalogue, Part, Snapshot, TenantPart};
+pub use self::part::{Catalogue, Part, Snapshot, TenantPart, Wanted};
 use self::{
     changed::{Change, Changed},
     part::{Load, LoadSeveral, Parts},
@@ -41,7 +42,7 @@ pub struct Snapshots {
     cache: Cache<TenantId, Arc<Snapshot>>,
     catalogue: RwLock<Option<Arc<Catalogue>>>,
     of_tenants: RwLock<Vec<Load>>,
-    of_several: RwLock<Vec<LoadSeveral>>,
+    of_several: RwLock<Vec<(TypeId, LoadSeveral)>>,
     of_platform: RwLock<Vec<Load>>,
     stripes: Stripes,
     /// Whether the connection that hears of changes stands: without it nothing is kept.
@@ -69,7 +70,8 @@ impl Snapshots {
     /// From now on `P` is kept of every tenant. For the house's construction, before the first request.
     pub fn keep_of_tenants<P: TenantPart>(&self) {
         self.of_tenants.write().unwrap_or_else(PoisonError::into_inner).push(part::load::<P>);
-        self.of_several.write().unwrap_or_else(PoisonError::into_inner).push(part::load_several::<P>);
+        let several = (TypeId::of::<P>(), part::load_several::<P> as LoadSeveral);
+        self.of_several.write().unwrap_or_else(PoisonError::into_inner).push(several);
     }
 
     /// From now on `P` is kept of the platform.

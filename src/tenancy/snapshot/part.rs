@@ -1,4 +1,8 @@
-use std::{any::Any, collections::HashMap, sync::Arc};
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    sync::Arc,
+};
 
 use futures::future::BoxFuture;
 
@@ -24,6 +28,23 @@ pub trait TenantPart: Part + Default {
     /// Reads it under a session over all tenants, in as many statements as [`Part::load`] for one. Owners of whom nothing is
     /// written may be missing.
     fn load_several(tx: &Tx, owners: &[TenantId]) -> impl Future<Output = Result<HashMap<TenantId, Self>>> + Send;
+}
+
+/// Parts that a reader of many tenants wants: of tenants that memory does not have, no others are read.
+pub trait Wanted: Send + Sync + 'static {
+    fn is_wanted(part: TypeId) -> bool;
+}
+
+impl<P: TenantPart> Wanted for P {
+    fn is_wanted(part: TypeId) -> bool {
+        part == TypeId::of::<P>()
+    }
+}
+
+impl<P: TenantPart, Q: TenantPart> Wanted for (P, Q) {
+    fn is_wanted(part: TypeId) -> bool {
+        P::is_wanted(part) || Q::is_wanted(part)
+    }
 }
 
 type AnyPart = Arc<dyn Any + Send + Sync>;
@@ -92,7 +113,8 @@ impl Parts {
 
     fn get<P: Part>(&self) -> Result<&P> {
         let found = self.all.iter().find_map(|part| part.downcast_ref());
-        found.ok_or_else(|| Error::internal(format!("nobody has registered {}", std::any::type_name::<P>())))
+        found
+            .ok_or_else(|| Error::internal(format!("nobody has registered, or wanted, {}", std::any::type_name::<P>())))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Parts, Snapshot, Snapshots};
+use super::{Parts, Snapshot, Snapshots, Wanted};
 use crate::{
     error::Result,
     isolation::OperatorScope,
@@ -16,10 +16,10 @@ use crate::{
 const JOURNALS: &str = "select tenant_id, sequence from tenantry.journal_heads where tenant_id = any($1)";
 
 impl Snapshots {
-    /// Tenants as last committed, as far as this replica has heard; those that are not there are missing. What memory does not
-    /// have is read together, in as many statements as for one, and not kept: a walk through a long list must not push
+    /// Tenants as last committed, as far as this replica has heard, with the parts that are wanted; those that are not there are
+    /// missing. What memory does not have is read together, in as many statements as for one, and not kept: a walk through a long list must not push
     /// out what services ask for, and what is kept was read under the tenant's own policy.
-    pub async fn get_several(
+    pub async fn get_several<W: Wanted>(
         &self,
         scope: &OperatorScope,
         tenants: &[TenantId],
@@ -32,12 +32,12 @@ impl Snapshots {
             }
         }
         if !cold.is_empty() {
-            found.extend(self.load_several(scope, &cold).await?);
+            found.extend(self.load_several::<W>(scope, &cold).await?);
         }
         Ok(found)
     }
 
-    async fn load_several(
+    async fn load_several<W: Wanted>(
         &self,
         scope: &OperatorScope,
         tenants: &[TenantId],
@@ -46,7 +46,10 @@ impl Snapshots {
         let versions = journal_versions(&tx, tenants).await?;
         let rows = store::find_several(&tx, tenants).await?;
         let there: Vec<_> = rows.iter().map(|tenant| tenant.id).collect();
-        let loads = self.of_several.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let loads: Vec<_> = {
+            let all = self.of_several.read().unwrap_or_else(PoisonError::into_inner);
+            all.iter().filter(|(part, _)| W::is_wanted(*part)).map(|(_, load)| *load).collect()
+        };
         let parts = Parts::load_several(&loads, &tx, &there).await?;
         tx.commit_unrecorded("a read").await?;
         let snapshot = |(tenant, parts): (crate::tenancy::Tenant, Parts)| {
