@@ -2,8 +2,6 @@
 //!
 //! Needs `kms:CreateKey`, `TagResource`, `CreateAlias`, `DeleteAlias`, `DescribeKey`, `Encrypt`, `Decrypt`, `ScheduleKeyDeletion`.
 
-mod signature;
-
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -12,7 +10,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use self::signature::{Signed, stamp};
 use super::{
     WrappingKey,
     http::{self, failed},
@@ -22,7 +19,12 @@ use crate::{
     config,
     error::{Context as _, Error, Result},
     keys::{DataKey, KeyVersion, ProviderError},
-    platform::{clock::Clock, ids::TenantId, secret::Secret},
+    platform::{
+        aws::{Credentials, Signed, stamp},
+        clock::Clock,
+        ids::TenantId,
+        secret::Secret,
+    },
 };
 
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
@@ -39,16 +41,6 @@ impl std::fmt::Debug for Kms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Kms({})", self.host)
     }
-}
-
-#[derive(Clone, Deserialize)]
-struct Credentials {
-    #[serde(rename = "AccessKeyId")]
-    access_key_id: String,
-    #[serde(rename = "SecretAccessKey")]
-    secret_access_key: Secret,
-    #[serde(rename = "Token", default)]
-    session_token: Secret,
 }
 
 #[derive(Deserialize)]

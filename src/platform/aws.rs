@@ -1,35 +1,49 @@
-//! Signature Version 4 (AWS General Reference, "Create a signed AWS API request"), for requests without a query.
+//! What requests to AWS are signed with: Signature Version 4 (AWS General Reference, "Create a signed AWS API request").
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
     hmac::{self, HMAC_SHA256},
 };
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 
-use super::Credentials;
+use super::secret::Secret;
+
+/// Who signs.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Credentials {
+    #[serde(rename = "AccessKeyId")]
+    pub access_key_id: String,
+    #[serde(rename = "SecretAccessKey")]
+    pub secret_access_key: Secret,
+    /// Empty where the credentials are no session's.
+    #[serde(rename = "Token", default)]
+    pub session_token: Secret,
+}
 
 /// A request to be signed. Paths that need no escaping alone.
-pub(super) struct Signed<'a> {
-    pub(super) method: &'a str,
-    pub(super) path: &'a str,
+#[derive(Debug)]
+pub struct Signed<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
     /// `a=b&c=d`, sorted.
-    pub(super) query: &'a str,
+    pub query: &'a str,
     /// Small letters, sorted by name; `host` and `x-amz-date` are among them.
-    pub(super) headers: &'a [(&'a str, &'a str)],
-    pub(super) body: &'a [u8],
-    pub(super) region: &'a str,
-    pub(super) service: &'a str,
-    pub(super) at: DateTime<Utc>,
+    pub headers: &'a [(&'a str, &'a str)],
+    pub body: &'a [u8],
+    pub region: &'a str,
+    pub service: &'a str,
+    pub at: DateTime<Utc>,
 }
 
 /// A time as `X-Amz-Date` has it.
-pub(super) fn stamp(at: DateTime<Utc>) -> String {
+pub fn stamp(at: DateTime<Utc>) -> String {
     at.format("%Y%m%dT%H%M%SZ").to_string()
 }
 
 impl Signed<'_> {
     /// The value of the header `Authorization`.
-    pub(super) fn authorization(&self, credentials: &Credentials) -> String {
+    pub fn authorization(&self, credentials: &Credentials) -> String {
         let date = self.at.format("%Y%m%d").to_string();
         let scope = format!("{date}/{}/{}/aws4_request", self.region, self.service);
         let names: Vec<_> = self.headers.iter().map(|(name, _)| *name).collect();
@@ -66,7 +80,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::secret::Secret;
 
     /// The worked example of the AWS General Reference: ListUsers of IAM.
     #[test]
