@@ -29,6 +29,7 @@ has_c_compiler() { echo '#include <stdlib.h>' | cc -E -; }
 has_node() { command -v node && command -v npm; }
 has_browser() { command -v chromium; }
 has_softhsm() { command -v softhsm2-util && [ -e /usr/lib/softhsm/libsofthsm2.so ]; }
+has_redis() { command -v redis-server; }
 has_python() { python3 -c 'import ensurepip, venv'; }
 has_postgres() { # where the server looks, see src/platform/db/embedded
   local found=(/usr/lib/postgresql/*/bin/postgres)
@@ -46,7 +47,8 @@ collect() {
   fi
   if [ "$purpose" = test ] || [ "$purpose" = ci ]; then
     need softhsm2 "an HSM in software: keys of premium tenants are tested in it" has_softhsm
-    need 'python3 python3-venv' "runs moto, which answers like AWS KMS: keys of enterprise tenants are tested with it" has_python
+    need redis-server "tenants' caches are tested in it (no service is started)" has_redis
+    need 'python3 python3-venv' "runs moto, which answers like AWS KMS and S3: keys and objects of tenants are tested with it" has_python
   fi
   if [ "$purpose" = ci ]; then
     need chromium "opens GraphiQL in a real browser" has_browser

@@ -94,7 +94,7 @@ impl App {
             tenancy: tenancy.clone(),
             cells: cells.clone(),
             master,
-            known: provisioning::layers::known(&cells, &config.provisioning),
+            known: provisioning::layers::known(&cells, &config, &clock)?,
         };
         let provisioning = Provisioning::new(parts, &config)?;
         Ok(Self {

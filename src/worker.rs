@@ -106,7 +106,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 17] = [
+const TASKS: [Task; 20] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -174,6 +174,21 @@ const TASKS: [Task; 17] = [
         name: "credentials",
         every: TimeDelta::seconds(10),
         run: |app| async { app.provisioning.rotate_due().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "ended credentials",
+        every: TimeDelta::seconds(10),
+        run: |app| async { app.provisioning.retire_due().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "servers of layers",
+        every: TimeDelta::seconds(15),
+        run: |app| async { app.provisioning.check_layers().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "refusals",
+        every: TimeDelta::seconds(10),
+        run: |app| async { app.provisioning.collect_denials().await.map(|_| Left::Nothing) }.boxed(),
     },
     Task {
         name: "tenant keys",

@@ -361,6 +361,7 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),
     rule("Mutation.drainCell", "cell.drain", Scope::CellWrite, Platform, Write),
     rule("Query.provisioningPlan", "provisioning.plan", Scope::TenantRead, Platform, Read),
+    rule("Query.layerHealth", "layer.health", Scope::CellRead, Platform, Read),
     // Each hand-out is journaled, and a tenant that may not write gets none.
     rule("Query.dataplaneCredentials", "dataplane.credentials", Scope::DataplaneRead, Anyone, Write),
     rule("Tenant.layers", "provisioning.layers", Scope::TenantRead, Anyone, Read),

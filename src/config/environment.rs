@@ -25,6 +25,8 @@ pub struct Cells {
 pub struct Provisioning {
     #[serde(deserialize_with = "names")]
     pub layers: Vec<String>,
+    #[serde(deserialize_with = "names")]
+    pub best_effort: Vec<String>,
     pub workers: usize,
     #[serde(deserialize_with = "duration")]
     pub lease: Duration,
@@ -73,6 +75,13 @@ impl Provisioning {
             "provisioning.first_retry",
             &self.first_retry,
             "must be above 0s and at most provisioning.longest_retry",
+        )?;
+        let stray = self.best_effort.iter().find(|name| *name == "placement" || !self.layers.contains(name));
+        rule(
+            stray.is_none(),
+            "provisioning.best_effort",
+            &self.best_effort,
+            "must name layers of provisioning.layers, and not placement: all others stand on it",
         )?;
         let minute = Duration::from_secs(60);
         rule(

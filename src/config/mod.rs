@@ -1,5 +1,6 @@
 //! Settings: the embedded `config.toml`, then a file, then the environment. Each error names key, value and rule.
 
+mod dataplane;
 mod environment;
 mod keys;
 
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use self::{
+    dataplane::{Redis, Storage},
     environment::{Cells, Provisioning},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
 };
@@ -36,6 +38,8 @@ pub struct Config {
     pub isolation: Isolation,
     pub cells: Cells,
     pub provisioning: Provisioning,
+    pub redis: Redis,
+    pub storage: Storage,
     pub quotas: Quotas,
     pub rates: Rates,
     pub journal: Journal,
@@ -281,6 +285,7 @@ impl Config {
             .with_list_parse_key("keys.previous_master_key_files")
             .with_list_parse_key("tenancy.reserved_slugs")
             .with_list_parse_key("provisioning.layers")
+            .with_list_parse_key("provisioning.best_effort")
             .try_parsing(true);
         let merged = builder.add_source(environment).build().map_err(|error| ConfigError(error.to_string()))?;
         Self::checked(merged)
@@ -399,6 +404,7 @@ impl Config {
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;
+        self.storage.validate()?;
         self.keys.validate()?;
         for (key, interval) in [
             ("worker.interval", &self.worker.interval),

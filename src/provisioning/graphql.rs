@@ -5,13 +5,13 @@ use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt as _, future::ready};
 use serde_json::Value;
 
-use super::{DataplaneCredential, Observed, PlannedLayer, Provisioning, Record, Wanted};
+use super::{DataplaneCredential, LayerHealth, Observed, PlannedLayer, Provisioning, Record, Wanted};
 use crate::{
     audit::{Audit, Chain, Cursor, Reach, Row},
     error::Error,
     tenancy::{
         TenantView,
-        graphql::{enter, enter_own_or},
+        graphql::{enter, enter_own_or, enter_platform},
     },
 };
 
@@ -177,6 +177,15 @@ pub struct ProvisioningQuery;
 
 #[Object]
 impl ProvisioningQuery {
+    /// Whether the servers of layers that are no cells are well, by name of the layer. While one is down, the tenants' work in it waits, and
+    /// all else goes on.
+    ///
+    /// Scope: `auth:cell:read`, operators only.
+    async fn layer_health(&self, ctx: &Context<'_>) -> Result<Vec<LayerHealth>> {
+        let scope = enter_platform(ctx, "Query")?;
+        Ok(handle(ctx)?.layer_health(&scope).await?)
+    }
+
     /// What would be done for the tenant's environment now: a dry run, by layer.
     ///
     /// Errors: `unavailable` where the tenant's cell does not answer, or no cell can take it.

@@ -11,7 +11,7 @@ use super::names::Names;
 use crate::{
     cells::{Cell, Placement},
     error::Result,
-    platform::secret::Secret,
+    platform::{ids::TenantId, secret::Secret},
     tenancy::{IsolationTier, Tenant},
 };
 
@@ -29,11 +29,6 @@ use crate::{
 pub trait Layer: fmt::Debug + Send + Sync {
     /// Its stable name, as in `provisioning.layers` of the configuration, in tables and in the API.
     fn name(&self) -> &'static str;
-
-    /// Whether a tenant is held back without it.
-    fn weight(&self) -> Weight {
-        Weight::Essential
-    }
 
     /// Whether tenants of this tier have it.
     fn serves(&self, _tier: IsolationTier) -> bool {
@@ -60,10 +55,37 @@ pub trait Layer: fmt::Debug + Send + Sync {
     /// What still bears the tenant's id, anywhere that this layer reaches: after `remove`, nothing.
     async fn residue(&self, site: &Site) -> Result<Vec<String>>;
 
+    /// Whether services get in here with a credential of their own.
+    fn has_credentials(&self) -> bool {
+        false
+    }
+
     /// Makes a credential of the tenant's own for this layer, in the place of what was in `order.slot`; the other slot goes on
     /// opening until its own end. `None` where the layer has none.
     async fn issue(&self, _site: &Site, _order: &IssueOrder) -> Result<Option<Credential>> {
         Ok(None)
+    }
+
+    /// Lets in again what `issue` made with this secret, where the layer had to be made anew. Nothing to do where
+    /// the secret proves itself.
+    async fn reinstate(&self, _site: &Site, _order: &IssueOrder, _secret: &Secret) -> Result<()> {
+        Ok(())
+    }
+
+    /// Shuts a slot whose credential has come to its end. Nothing to do where the server itself knows when that is.
+    async fn retire(&self, _site: &Site, _slot: Slot) -> Result<()> {
+        Ok(())
+    }
+
+    /// Asks the server that the layer stands on for a sign of life, where that is no cell. A mark that differs from the last
+    /// one says that the server has begun anew and may have forgotten what was made.
+    async fn probe(&self) -> Result<Probe> {
+        Ok(Probe::NotNeeded)
+    }
+
+    /// What tenants' own credentials tried and the server refused since it was asked last.
+    async fn denials(&self) -> Result<Vec<Denial>> {
+        Ok(Vec::new())
     }
 }
 
@@ -93,12 +115,28 @@ impl Site {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
-    /// Without it the tenant does not become ACTIVE, and layers behind it wait.
-    Essential,
-    /// Tried again and again, and nobody waits for it.
-    BestEffort,
+/// What a server said when it was asked for a sign of life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The layer stands on cells, which are looked at by themselves, or on nothing that can be down.
+    NotNeeded,
+    /// It answers; the mark tells one run of it from the next, and is empty where that does not matter.
+    Alive { mark: String },
+}
+
+/// A refusal by a server: who tried what. Without any text of who tried, which may hold anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Whose credential it was.
+    pub tenant: TenantId,
+    pub user: String,
+    /// What was tried, in words of ours.
+    pub what: String,
+    /// Whose things they were, where a name says it.
+    pub other: Option<TenantId>,
+    /// From which address.
+    pub from: String,
+    pub times: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,4 +222,6 @@ pub struct Credential {
     /// What it needs besides the secret, by name: `host`, `port`, `user` …
     pub details: BTreeMap<String, String>,
     pub secret: Secret,
+    /// At most `IssueOrder::valid_until`.
+    pub valid_until: DateTime<Utc>,
 }

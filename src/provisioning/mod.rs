@@ -1,16 +1,18 @@
 //! Provisioning: a tenant's environment, made, kept and taken away.
 //!
-//! *Owns*: `provisioning`, `provisioning_layers`, `dataplane_credentials`. *Rules*: what is wanted and what was seen are kept
+//! *Owns*: `provisioning`, `provisioning_layers`, `dataplane_credentials`, `layer_health`. *Rules*: what is wanted and what was seen are kept
 //! apart, and the reconciler closes the gap; a tenant is worked on by one replica at a time, under a lease, and a result is
 //! written only while the lease stands; no transaction is open while another server works; layers are made in the order of
 //! the configuration and taken away in reverse; a layer's error is shown, a secret never is.
 //!
 //! *Emits*: ProvisioningRequested, LayerStarted, LayerReady, LayerUnavailable, LayerFailed, LayerDrifted, LayerRemoved,
 //! ProvisioningSucceeded, ProvisioningFailed, DeprovisioningRequested, DeprovisioningSucceeded, DeprovisioningFailed;
-//! DataplaneCredentialIssued, DataplaneCredentialRotated.
+//! DataplaneCredentialIssued, DataplaneCredentialRotated, DataplaneCredentialRetired; DataplaneAccessDenied; LayerHealthChanged.
 
 mod credentials;
+mod denials;
 pub mod graphql;
+mod health;
 mod journal;
 mod layer;
 pub mod layers;
@@ -33,7 +35,8 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use self::{
     credentials::DataplaneCredential,
-    layer::{Availability, Credential, Ensured, IssueOrder, Layer, Removed, Site, Slot, Verdict, Weight},
+    health::LayerHealth,
+    layer::{Availability, Credential, Denial, Ensured, IssueOrder, Layer, Probe, Removed, Site, Slot, Verdict},
     names::{Names, literal, quoted},
     plan::PlannedLayer,
     removal::Removal,
@@ -121,6 +124,11 @@ impl Provisioning {
         &self.0.layers
     }
 
+    /// Whether a tenant is held back without this layer.
+    fn is_essential(&self, layer: &dyn Layer) -> bool {
+        !self.0.rules.best_effort.iter().any(|name| name == layer.name())
+    }
+
     /// From now on a tenant that is made or changed is looked at, whatever happens to this replica after its commit.
     fn enlist_what_is_made(&self) {
         if !self.is_on() {
@@ -174,7 +182,8 @@ fn chosen(known: &[Arc<dyn Layer>], names: &[String]) -> Result<Vec<Arc<dyn Laye
     for name in names {
         let found = known.iter().find(|layer| layer.name() == name).ok_or_else(|| {
             let there: Vec<_> = known.iter().map(|layer| layer.name()).collect();
-            Error::invalid("provisioning.layers", format!("{name:?} is none of {}", there.join(", ")))
+            let rule = format!("{name:?} is none of {}, which are set up", there.join(", "));
+            Error::invalid("provisioning.layers", rule)
         })?;
         if layers.iter().any(|layer| layer.name() == name) {
             return Err(Error::invalid("provisioning.layers", format!("{name:?} stands there twice")));

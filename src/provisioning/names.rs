@@ -24,6 +24,12 @@ impl Names {
         &self.stem
     }
 
+    /// Whose name this is, or begins with: a stem, a login, a key below a stem.
+    pub fn owner(name: &str) -> Option<TenantId> {
+        let digits = name.strip_prefix("t_")?.get(..32)?;
+        digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| digits.parse().ok())?
+    }
+
     /// A login of the tenant's services; there are two, so that one can be renewed while the other is in use.
     pub fn login(&self, slot: Slot) -> String {
         match slot {
@@ -56,6 +62,9 @@ mod tests {
                 && login.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         );
         assert_ne!(names.login(Slot::A), login);
+        assert_eq!(Names::owner(&login), Some(names.tenant()));
+        assert_eq!(Names::owner(&format!("{}:key", names.stem())), Some(names.tenant()));
+        assert_eq!((Names::owner("t_"), Names::owner("admin")), (None, None));
         assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
         assert_eq!(literal("a'\\b"), "E'a''\\\\b'");
     }

@@ -2,11 +2,7 @@
 
 use async_graphql::SimpleObject;
 
-use super::{
-    Provisioning,
-    layer::{Availability, Weight},
-    store,
-};
+use super::{Provisioning, layer::Availability, store};
 use crate::{
     error::{Error, Result},
     isolation::TenantScope,
@@ -47,7 +43,7 @@ impl Provisioning {
             };
             planned.push(PlannedLayer {
                 layer: layer.name().to_owned(),
-                essential: layer.weight() == Weight::Essential,
+                essential: self.is_essential(&**layer),
                 steps: if unavailable.is_some() { Vec::new() } else { layer.plan(&site).await? },
                 unavailable,
             });

@@ -44,8 +44,11 @@ impl Provisioning {
         let now = self.0.isolation.clock().now();
         let task = next_task(step.lease.wanted, known.as_ref(), now, self.verify_every());
         let is_new = known.is_none();
-        let mut record = known.unwrap_or_else(|| fresh(&**step.layer, step.position, step.lease.wanted, now));
+        let mut record = known.unwrap_or_else(|| fresh(&**step.layer, step.lease.wanted, now));
         record.wanted = step.lease.wanted;
+        // As the configuration has them now.
+        record.position = i16::try_from(step.position).unwrap_or(i16::MAX);
+        record.essential = self.is_essential(&**step.layer);
         match task {
             Task::Nothing => Ok(Outcome::Done),
             Task::Wait(_) => Ok(Outcome::Waiting),
@@ -83,6 +86,7 @@ impl Provisioning {
                 return Ok(Made::NotHere(why));
             }
             let ensured = step.layer.ensure(&site).await?;
+            self.reinstate(&site, step.layer).await?;
             // The layer `placement` has given it one by now.
             let site = self.site(step.tenant, Some(&record)).await?;
             match step.layer.verify(&site).await? {

@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
 
-use super::state::{Record, Wanted};
+use super::{
+    health::LayerHealth,
+    state::{Record, Wanted},
+};
 use crate::{
     error::Result,
     platform::{
@@ -75,23 +78,45 @@ const FORGET_PAUSES_ON_CELL: &str = "
     update tenantry.provisioning_layers l set next_attempt_at = null from tenantry.placements a
     where a.tenant_id = l.tenant_id and a.cell_id = $1 and l.next_attempt_at is not null";
 
+const FORGET_WHAT_WAS_SEEN: &str = "
+    update tenantry.provisioning_layers set next_attempt_at = null, verified_at = null
+    where layer = $1 and wanted = 'PRESENT' and observed <> 'UNAVAILABLE'";
+const LOOK_AGAIN_WITH_LAYER: &str = "
+    update tenantry.provisioning p set due_at = $2, requests = p.requests + 1 from tenantry.provisioning_layers l
+    where l.tenant_id = p.tenant_id and l.layer = $1 and p.due_at is not null";
+const LAYER_HEALTH: &str = "select layer, health, reason, since, mark from tenantry.layer_health order by layer";
+/// Nothing where another replica has said the same.
+const SET_LAYER_HEALTH: &str = "
+    insert into tenantry.layer_health (layer, health, reason, since, mark) values ($1, $2, $3, $4, $5)
+    on conflict (layer) do update set health = $2, reason = $3, mark = $5,
+      since = case when layer_health.health = $2 then layer_health.since else $4 end
+    where (layer_health.health, layer_health.reason, layer_health.mark) is distinct from ($2, $3, $5) returning layer";
+
 /// The newest of each layer comes last.
 const CREDENTIALS: &str = "
-    select layer, slot, sealed, details, issued_at, valid_until from tenantry.dataplane_credentials
+    select layer, slot, sealed, details, issued_at, valid_until, retired_at from tenantry.dataplane_credentials
     where tenant_id = $1 order by layer, issued_at";
 const KEEP_CREDENTIAL: &str = "
     insert into tenantry.dataplane_credentials (tenant_id, layer, slot, sealed, details, issued_at, valid_until)
     values ($1, $2, $3, $4, $5, $6, $7)
     on conflict (tenant_id, layer, slot) do update set sealed = excluded.sealed, details = excluded.details,
-      issued_at = excluded.issued_at, valid_until = excluded.valid_until";
-/// Tenants one of whose layers has none that is good for longer than until $1; not those whose cell is down.
+      issued_at = excluded.issued_at, valid_until = excluded.valid_until, retired_at = null";
+/// Tenants one of whose layers has none that is less than half used up at $1; not those whose cell or layer is down.
 const CREDENTIALS_DUE: &str = "
     select tenant_id from (
-      select tenant_id, layer, max(valid_until) as valid_until from tenantry.dataplane_credentials group by tenant_id, layer
-    ) newest where valid_until <= $1
+      select tenant_id, layer, max(valid_until) as valid_until, max(issued_at + (valid_until - issued_at) / 2) as half
+      from tenantry.dataplane_credentials group by tenant_id, layer
+    ) newest where half <= $1
+      and not exists (select from tenantry.layer_health h where h.layer = newest.layer and h.health = 'UNHEALTHY')
       and not exists (select from tenantry.placements a join tenantry.cells c on c.cell_id = a.cell_id
         where a.tenant_id = newest.tenant_id and c.health = 'UNHEALTHY')
     group by tenant_id order by min(valid_until) limit $2";
+const CREDENTIALS_ENDED: &str = "
+    select tenant_id from tenantry.dataplane_credentials d where retired_at is null and valid_until <= $1
+      and not exists (select from tenantry.layer_health h where h.layer = d.layer and h.health = 'UNHEALTHY')
+    group by tenant_id order by min(valid_until) limit $2";
+const NOTE_RETIRED: &str = "
+    update tenantry.dataplane_credentials set retired_at = $4 where tenant_id = $1 and layer = $2 and slot = $3";
 const FORGET_CREDENTIALS: &str = "delete from tenantry.dataplane_credentials where tenant_id = $1";
 
 /// A credential as it is kept.
@@ -103,6 +128,15 @@ pub(super) struct Kept {
     pub(super) details: serde_json::Value,
     pub(super) issued_at: DateTime<Utc>,
     pub(super) valid_until: DateTime<Utc>,
+    /// When its slot was shut after its end.
+    pub(super) retired_at: Option<DateTime<Utc>>,
+}
+
+impl Kept {
+    /// Whether it is time for the next one.
+    pub(super) fn is_half_used(&self, now: DateTime<Utc>) -> bool {
+        now >= self.issued_at + (self.valid_until - self.issued_at) / 2
+    }
 }
 
 /// A tenant that this replica works on, alone, for a while.
@@ -211,6 +245,31 @@ pub(super) async fn look_again_on(tx: &Tx, cell: crate::platform::ids::CellId, n
     Ok(())
 }
 
+/// Whoever has this layer is to be looked at anew: what failed need not wait, and what was there may be gone.
+pub(super) async fn look_again_with(tx: &Tx, layer: &str, now: DateTime<Utc>) -> Result<()> {
+    tx.execute(FORGET_WHAT_WAS_SEEN, [layer.into()]).await?;
+    tx.execute(LOOK_AGAIN_WITH_LAYER, [layer.into(), now.into()]).await?;
+    Ok(())
+}
+
+/// What was last said of the servers of layers.
+pub(super) async fn layer_health(tx: &Tx) -> Result<Vec<LayerHealth>> {
+    let rows = tx.rows(LAYER_HEALTH, []).await?;
+    Ok(rows.iter().map(|row| LayerHealth::from_query_result(row, "")).collect::<Result<_, _>>()?)
+}
+
+/// Whether that was news.
+pub(super) async fn set_layer_health(tx: &Tx, is: &LayerHealth) -> Result<bool> {
+    let values = [
+        is.layer.as_str().into(),
+        is.health.into(),
+        is.reason.as_str().into(),
+        is.since.into(),
+        is.mark.as_str().into(),
+    ];
+    Ok(tx.row(SET_LAYER_HEALTH, values).await?.is_some())
+}
+
 pub(super) async fn credentials(tx: &Tx, tenant: TenantId) -> Result<Vec<Kept>> {
     let rows = tx.rows(CREDENTIALS, [tenant.into()]).await?;
     Ok(rows.iter().map(|row| Kept::from_query_result(row, "")).collect::<Result<_, _>>()?)
@@ -230,8 +289,19 @@ pub(super) async fn keep_credential(tx: &Tx, tenant: TenantId, kept: &Kept) -> R
     Ok(())
 }
 
-pub(super) async fn credentials_due(tx: &Tx, before: DateTime<Utc>, limit: i64) -> Result<Vec<TenantId>> {
-    let rows = tx.rows(CREDENTIALS_DUE, [before.into(), limit.into()]).await?;
+/// Tenants with credentials that have ended and whose slots are not shut yet.
+pub(super) async fn credentials_ended(tx: &Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<TenantId>> {
+    let rows = tx.rows(CREDENTIALS_ENDED, [now.into(), limit.into()]).await?;
+    Ok(rows.iter().map(|row| row.try_get("", "tenant_id")).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn note_retired(tx: &Tx, tenant: TenantId, kept: &Kept, now: DateTime<Utc>) -> Result<()> {
+    tx.execute(NOTE_RETIRED, [tenant.into(), kept.layer.as_str().into(), kept.slot.into(), now.into()]).await?;
+    Ok(())
+}
+
+pub(super) async fn credentials_due(tx: &Tx, now: DateTime<Utc>, limit: i64) -> Result<Vec<TenantId>> {
+    let rows = tx.rows(CREDENTIALS_DUE, [now.into(), limit.into()]).await?;
     Ok(rows.iter().map(|row| row.try_get("", "tenant_id")).collect::<Result<_, _>>()?)
 }
 

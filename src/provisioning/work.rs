@@ -7,7 +7,7 @@ use serde_json::Map;
 
 use super::{
     Provisioning, journal,
-    layer::{Layer, Site, Weight},
+    layer::{Layer, Site},
     names::Names,
     state::{Observed, Record, Wanted, jittered, next_look},
     step::{Outcome, Step},
@@ -54,7 +54,7 @@ impl Provisioning {
             let step = Step { lease, layer, position, tenant: &tenant };
             match self.step(&step).await? {
                 Outcome::Done => {}
-                Outcome::Waiting if layer.weight() == Weight::BestEffort => {}
+                Outcome::Waiting if !self.is_essential(&**layer) => {}
                 Outcome::Waiting => {
                     waits = true;
                     break;
@@ -150,11 +150,11 @@ impl Provisioning {
 }
 
 /// A layer's record before anything is known.
-pub(super) fn fresh(layer: &dyn Layer, position: usize, wanted: Wanted, now: DateTime<Utc>) -> Record {
+pub(super) fn fresh(layer: &dyn Layer, wanted: Wanted, now: DateTime<Utc>) -> Record {
     Record {
         layer: layer.name().to_owned(),
-        position: i16::try_from(position).unwrap_or(i16::MAX),
-        essential: layer.weight() == Weight::Essential,
+        position: 0,
+        essential: true,
         wanted,
         observed: Observed::Unknown,
         since: now,

@@ -3,21 +3,34 @@
 mod database;
 mod placement;
 mod postgres;
+mod redis;
 mod role;
 mod schema;
+mod storage;
 
 use std::sync::Arc;
 
-pub use self::{database::DatabaseLayer, placement::PlacementLayer, role::RoleLayer, schema::SchemaLayer};
+pub use self::{
+    database::DatabaseLayer, placement::PlacementLayer, redis::RedisLayer, role::RoleLayer, schema::SchemaLayer,
+    storage::StorageLayer,
+};
 use super::Layer;
-use crate::{cells::Cells, config};
+use crate::{cells::Cells, config::Config, error::Result, platform::clock::Clock};
 
-/// All of them, in no order; the configuration says which are used, and in what order.
-pub fn known(cells: &Cells, rules: &config::Provisioning) -> Vec<Arc<dyn Layer>> {
-    vec![
+/// All that are set up, in no order; the configuration says which are used, and in what order.
+pub fn known(cells: &Cells, config: &Config, clock: &Clock) -> Result<Vec<Arc<dyn Layer>>> {
+    let rules = &config.provisioning;
+    let mut layers: Vec<Arc<dyn Layer>> = vec![
         Arc::new(PlacementLayer::new(cells.clone())),
         Arc::new(RoleLayer::new(cells.clone(), rules)),
         Arc::new(DatabaseLayer::new(cells.clone())),
         Arc::new(SchemaLayer::new(cells.clone(), rules)),
-    ]
+    ];
+    if config.redis.is_on() {
+        layers.push(Arc::new(RedisLayer::new(&config.redis)?));
+    }
+    if config.storage.is_on() {
+        layers.push(Arc::new(StorageLayer::new(&config.storage, clock)?));
+    }
+    Ok(layers)
 }

@@ -201,29 +201,37 @@ impl Layer for RoleLayer {
         search_all(&self.cells, RESIDUE, site.names.stem()).await
     }
 
+    fn has_credentials(&self) -> bool {
+        true
+    }
+
     async fn issue(&self, site: &Site, order: &IssueOrder) -> Result<Option<Credential>> {
         let (placement, cell) = site.placed()?;
-        let (user, password) = (site.names.login(order.slot), random::token());
-        let until = order.valid_until.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let mut tx = self.cells.open(cell)?.begin().await?;
-        alone(&mut tx, &site.names).await?;
-        tx.execute(&format!(
-            "ALTER ROLE {} PASSWORD {} VALID UNTIL {}",
-            quoted(&user),
-            literal(&verifier(&password)),
-            literal(&until)
-        ))
-        .await?;
-        tx.commit().await?;
+        let password = Secret::new(random::token());
+        self.reinstate(site, order, &password).await?;
         let address = &cell.address.0;
         let details = [
             ("host", address.host.clone()),
             ("port", address.port.to_string()),
             ("database", placement.database_name.clone()),
             ("schema", site.names.stem().to_owned()),
-            ("user", user),
+            ("user", site.names.login(order.slot)),
         ];
         let details: BTreeMap<_, _> = details.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok(Some(Credential { details, secret: Secret::new(password) }))
+        Ok(Some(Credential { details, secret: password, valid_until: order.valid_until }))
+    }
+
+    async fn reinstate(&self, site: &Site, order: &IssueOrder, secret: &Secret) -> Result<()> {
+        let until = order.valid_until.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let mut tx = db_of(&self.cells, site)?.begin().await?;
+        alone(&mut tx, &site.names).await?;
+        tx.execute(&format!(
+            "ALTER ROLE {} PASSWORD {} VALID UNTIL {}",
+            quoted(&site.names.login(order.slot)),
+            literal(&verifier(secret.expose())),
+            literal(&until)
+        ))
+        .await?;
+        tx.commit().await
     }
 }

@@ -9,6 +9,9 @@ mod intruder;
 mod kills;
 mod outage;
 mod proxy;
+mod redis;
+mod storage;
+mod tcp_proxy;
 mod tenants;
 
 use std::time::{Duration, Instant};

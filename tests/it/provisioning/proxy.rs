@@ -28,6 +28,25 @@ pub(crate) enum Fault {
     Hold,
 }
 
+/// What can be cut at its n-th call.
+pub(crate) trait Cuts: Send + Sync {
+    /// From now on calls are counted, and the n-th meets `fault`.
+    fn arm(&self, n: usize, fault: Fault);
+
+    /// What was hit, if it was; from now on all passes.
+    fn disarm(&self) -> Option<String>;
+}
+
+impl Cuts for Proxy {
+    fn arm(&self, n: usize, fault: Fault) {
+        Proxy::arm(self, n, fault);
+    }
+
+    fn disarm(&self) -> Option<String> {
+        Proxy::disarm(self)
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     armed: Option<(usize, Fault)>,
