@@ -29,6 +29,7 @@ has_c_compiler() { echo '#include <stdlib.h>' | cc -E -; }
 has_node() { command -v node && command -v npm; }
 has_browser() { command -v chromium; }
 has_softhsm() { command -v softhsm2-util && [ -e /usr/lib/softhsm/libsofthsm2.so ]; }
+has_nats() { command -v nats-server || [ -x /usr/sbin/nats-server ]; }
 has_redis() { command -v redis-server; }
 has_python() { python3 -c 'import ensurepip, venv'; }
 has_postgres() { # where the server looks, see src/platform/db/embedded
@@ -47,6 +48,7 @@ collect() {
   fi
   if [ "$purpose" = test ] || [ "$purpose" = ci ]; then
     need softhsm2 "an HSM in software: keys of premium tenants are tested in it" has_softhsm
+    need nats-server "tenants' streams are tested in it (no service is started)" has_nats
     need redis-server "tenants' caches are tested in it (no service is started)" has_redis
     need 'python3 python3-venv' "runs moto, which answers like AWS KMS and S3: keys and objects of tenants are tested with it" has_python
   fi
@@ -99,7 +101,19 @@ install_quietly() {
     "${apt[@]}" install --no-install-recommends postgresql-common
     "${as_root[@]}" sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
   fi
-  "${apt[@]}" install --no-install-recommends "${packages[@]}"
+  local quiet=/usr/sbin/policy-rc.d service status=0
+  # Other packages would start their service now and at every boot. A machine that has such a policy made its choice.
+  if [ -e "$quiet" ]; then
+    quiet=
+  else
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$quiet" && "${as_root[@]}" chmod 755 "$quiet"
+  fi
+  "${apt[@]}" install --no-install-recommends "${packages[@]}" || status=$?
+  [ -z "$quiet" ] || "${as_root[@]}" rm -f "$quiet"
+  for service in redis-server nats-server; do
+    [[ " ${packages[*]} " != *" $service "* ]] || "${as_root[@]}" update-rc.d "$service" disable || true
+  done
+  return "$status"
 }
 
 [ "$purpose" = console ] || check_rust

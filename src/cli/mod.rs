@@ -22,6 +22,7 @@ use crate::{
     edge,
     error::{Context as _, Error, Result},
     platform::{clock::Clock, db::Place, telemetry::Telemetry},
+    provisioning::layers::NatsLayer,
 };
 
 /// Tenant control plane: create, configure, supervise and erase the environments of your customers.
@@ -64,6 +65,8 @@ enum Command {
     VerifyAudit(audit::VerifyAudit),
     /// Check configuration, database, roles, policies and keys; says what to do.
     Doctor,
+    /// Print what a NATS server needs in its configuration to trust the keys of its section `nats`.
+    NatsSettings,
     /// Print the GraphQL schema (SDL).
     Schema,
     /// Print the default configuration with its documentation.
@@ -94,6 +97,10 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
     }
     let config =
         Config::load(cli.config.as_deref()).map_err(|error| Error::invalid("configuration", error.to_string()))?;
+    if matches!(cli.command, Command::NatsSettings) {
+        let layer = NatsLayer::new(&config.nats, &Clock::default())?;
+        return output.text(&layer.server_settings()?);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         match cli.command {
@@ -106,7 +113,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Token(token) => token.run(&open(config).await?, output).await,
             Command::Key(key) => key.run(&open(config).await?, output).await,
             Command::VerifyAudit(verify) => verify.run(&open(config).await?, output).await,
-            Command::Schema | Command::Config => unreachable!("answered above"),
+            Command::Schema | Command::Config | Command::NatsSettings => unreachable!("answered above"),
         }
     })
 }

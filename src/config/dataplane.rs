@@ -17,6 +17,22 @@ pub struct Redis {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Nats {
+    /// Empty: not used.
+    pub url: String,
+    pub address: String,
+    pub operator_seed: Secret,
+    pub system_seed: Secret,
+    pub stream_bytes: i64,
+    #[serde(deserialize_with = "duration")]
+    pub stream_age: Duration,
+    pub replicas: i64,
+    pub connections: i64,
+    pub consumers: i64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Storage {
     /// Empty: not used.
     pub url: String,
@@ -31,6 +47,19 @@ pub struct Storage {
 impl Redis {
     pub fn is_on(&self) -> bool {
         !self.url.is_empty()
+    }
+}
+
+impl Nats {
+    pub fn is_on(&self) -> bool {
+        !self.url.is_empty()
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        rule(self.stream_bytes >= 1024, "nats.stream_bytes", &self.stream_bytes, "must be at least 1024")?;
+        rule(matches!(self.replicas, 1..=5), "nats.replicas", &self.replicas, "must be 1 to 5")?;
+        rule(self.connections > 0, "nats.connections", &self.connections, "must be at least 1")?;
+        rule(self.consumers > 0, "nats.consumers", &self.consumers, "must be at least 1")
     }
 }
 

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use self::{
-    dataplane::{Redis, Storage},
+    dataplane::{Nats, Redis, Storage},
     environment::{Cells, Provisioning},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
 };
@@ -39,6 +39,7 @@ pub struct Config {
     pub cells: Cells,
     pub provisioning: Provisioning,
     pub redis: Redis,
+    pub nats: Nats,
     pub storage: Storage,
     pub quotas: Quotas,
     pub rates: Rates,
@@ -404,6 +405,7 @@ impl Config {
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;
+        self.nats.validate()?;
         self.storage.validate()?;
         self.keys.validate()?;
         for (key, interval) in [

@@ -1,6 +1,7 @@
 //! The layers that this binary has, one file each.
 
 mod database;
+mod nats;
 mod placement;
 mod postgres;
 mod redis;
@@ -11,8 +12,8 @@ mod storage;
 use std::sync::Arc;
 
 pub use self::{
-    database::DatabaseLayer, placement::PlacementLayer, redis::RedisLayer, role::RoleLayer, schema::SchemaLayer,
-    storage::StorageLayer,
+    database::DatabaseLayer, nats::NatsLayer, placement::PlacementLayer, redis::RedisLayer, role::RoleLayer,
+    schema::SchemaLayer, storage::StorageLayer,
 };
 use super::Layer;
 use crate::{cells::Cells, config::Config, error::Result, platform::clock::Clock};
@@ -28,6 +29,9 @@ pub fn known(cells: &Cells, config: &Config, clock: &Clock) -> Result<Vec<Arc<dy
     ];
     if config.redis.is_on() {
         layers.push(Arc::new(RedisLayer::new(&config.redis)?));
+    }
+    if config.nats.is_on() {
+        layers.push(Arc::new(NatsLayer::new(&config.nats, clock)?));
     }
     if config.storage.is_on() {
         layers.push(Arc::new(StorageLayer::new(&config.storage, clock)?));

@@ -7,6 +7,7 @@ mod credentials;
 mod drift;
 mod intruder;
 mod kills;
+mod nats;
 mod outage;
 mod proxy;
 mod redis;
@@ -16,6 +17,7 @@ mod tenants;
 
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tenantry::platform::ids::TenantId;
 
@@ -77,6 +79,26 @@ pub(crate) async fn active(client: &Client, tenant: TenantId) -> Value {
 pub(crate) fn observed(seen: &Value) -> Vec<(&str, &str)> {
     let layers = seen["layers"].as_array().unwrap();
     layers.iter().map(|layer| (layer["name"].as_str().unwrap(), layer["observed"].as_str().unwrap())).collect()
+}
+
+/// Lets the time of a verification come, until the layer was found to be different once more than `before`, and is mended.
+pub(crate) async fn mended(app: &TestApp, tenant: TenantId, layer: &str, before: usize) {
+    let journal = app.database.superuser().await;
+    let told = format!(
+        "select observed from tenantry.journal j join tenantry.provisioning_layers l on l.tenant_id = j.tenant_id
+         where j.event = 'LayerDrifted' and l.layer = '{layer}' and j.tenant_id = '{tenant}'"
+    );
+    let mut polls = 0;
+    eventually("it is noticed and mended", async || {
+        // Again where a turn was just ending; not so often that no lease lasts.
+        if polls % 300 == 0 {
+            app.advance(TimeDelta::minutes(75));
+        }
+        polls += 1;
+        let told = clusters::texts(&journal, &told).await;
+        (told.len() > before && told[0] == "PRESENT").then_some(())
+    })
+    .await;
 }
 
 /// Events of the tenant's journal, the oldest first.

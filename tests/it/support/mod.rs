@@ -7,6 +7,7 @@ mod canary;
 mod client;
 mod database;
 pub mod moto;
+pub mod nats;
 pub mod redis;
 mod socket;
 pub mod softhsm;
