@@ -1,7 +1,8 @@
 //! What a tenant's things are called: after its id, which never changes and is never used again.
 
 use super::layer::Slot;
-use crate::platform::ids::TenantId;
+pub use crate::cells::{literal, quoted};
+use crate::{cells, platform::ids::TenantId};
 
 /// Small letters, digits and '_' alone, at most 36 characters: an identifier of PostgreSQL as it is, and quoted all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Names {
 
 impl Names {
     pub fn of(tenant: TenantId) -> Self {
-        Self { tenant, stem: format!("t_{}", tenant.uuid().simple()) }
+        Self { tenant, stem: cells::stem(tenant) }
     }
 
     pub fn tenant(&self) -> TenantId {
@@ -33,22 +34,12 @@ impl Names {
     }
 }
 
-/// A name as SQL has it.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text as SQL has it.
-pub fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_are_identifiers_and_quoting_ends_nothing() {
+    fn names_are_identifiers() {
         let names = Names::of(TenantId::generate());
         let login = names.login(Slot::B);
         assert!(
@@ -56,7 +47,5 @@ mod tests {
                 && login.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         );
         assert_ne!(names.login(Slot::A), login);
-        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
-        assert_eq!(literal("a'\\b"), "E'a''\\\\b'");
     }
 }
