@@ -16,6 +16,7 @@ mod m20261121_000011_partners;
 mod m20261125_000009_quota_leases;
 mod m20261125_000012_tenant_keys;
 mod m20261125_000013_provisioning;
+mod m20261125_000015_templates;
 mod m20261125_000017_listeners;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000011_partners::Migration),
             Box::new(m20261125_000012_tenant_keys::Migration),
             Box::new(m20261125_000013_provisioning::Migration),
+            Box::new(m20261125_000015_templates::Migration),
             Box::new(m20261125_000017_listeners::Migration),
         ]
     }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use self::{
-    environment::{Cells, Provisioning},
+    environment::{Cells, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
 };
 use crate::platform::secret::Secret;
@@ -36,6 +36,7 @@ pub struct Config {
     pub isolation: Isolation,
     pub cells: Cells,
     pub provisioning: Provisioning,
+    pub templates: Templates,
     pub quotas: Quotas,
     pub rates: Rates,
     pub journal: Journal,
@@ -399,6 +400,7 @@ impl Config {
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;
+        self.templates.validate()?;
         self.keys.validate()?;
         for (key, interval) in [
             ("worker.interval", &self.worker.interval),

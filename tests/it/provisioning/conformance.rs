@@ -30,9 +30,13 @@ impl Bench {
         let cluster = Cluster::start();
         let proxy = Proxy::before(&cluster.socket());
         let app = TestApp::with("[cells]\nacquire_timeout = \"5s\"").await;
-        register(&app.admin().await, "behind-a-proxy", "STANDARD", &proxy.url("postgres")).await;
+        let admin = app.admin().await;
+        register(&admin, "behind-a-proxy", "STANDARD", &proxy.url("postgres")).await;
+        let template = "mutation { registerSchemaTemplate(input: {name: \"shop\", files: [
+            {name: \"V1__items.sql\", sql: \"create table items (id bigint primary key)\"}]}) { template { version } } }";
+        admin.ok(template, serde_json::json!({})).await;
         let rules = Config::from_toml(&[]).unwrap().provisioning;
-        let known = layers::known(&app.app.cells, &rules);
+        let known = layers::known(&app.app.cells, &app.app.templates, &rules);
         let order = |layer: &Arc<dyn Layer>| rules.layers.iter().position(|name| name == layer.name());
         let mut layers: Vec<_> = known.into_iter().filter(|layer| order(layer).is_some()).collect();
         layers.sort_by_key(order);

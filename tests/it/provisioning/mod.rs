@@ -1,14 +1,14 @@
 //! Tenants get an environment of their own on a PostgreSQL, keep it, and leave nothing behind.
 
 mod cells;
-mod clusters;
+pub(crate) mod clusters;
 mod conformance;
 mod credentials;
 mod drift;
 mod intruder;
 mod kills;
 mod outage;
-mod proxy;
+pub(crate) mod proxy;
 mod tenants;
 
 use std::time::{Duration, Instant};
