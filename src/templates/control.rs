@@ -14,13 +14,6 @@ use crate::{
     platform::ids::RolloutId,
 };
 
-/// Whether a rollout is begun, or only planned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DryRun {
-    No,
-    Yes,
-}
-
 /// A rollout as somebody orders it.
 #[derive(Clone, Debug)]
 pub struct NewRollout {

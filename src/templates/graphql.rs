@@ -4,8 +4,7 @@ use async_graphql::{ComplexObject, Context, ID, InputObject, Object, Result, Sim
 use chrono::{DateTime, Utc};
 
 use super::{
-    DryRun, File, NewRollout, NewTemplate, Progress, Rollout, RolloutState, Rules, SchemaState, Template, Templates,
-    Trouble,
+    File, NewRollout, NewTemplate, Progress, Rollout, RolloutState, Rules, SchemaState, Template, Templates, Trouble,
 };
 use crate::{
     error::Error,
@@ -408,7 +407,6 @@ impl TemplateMutation {
     /// Scope: `auth:template:write`, operators only.
     async fn rollout_template(&self, ctx: &Context<'_>, input: RolloutTemplateInput) -> Result<RolloutTemplatePayload> {
         let scope = enter_platform(ctx, "Mutation")?;
-        let dry_run = if input.dry_run { DryRun::Yes } else { DryRun::No };
         let rules = Rules {
             waves: input.waves,
             concurrency: input.concurrency,
@@ -419,7 +417,7 @@ impl TemplateMutation {
             failure_rate: input.failure_rate,
         };
         let new = NewRollout { template: input.template, target: input.to, rules };
-        if dry_run == DryRun::Yes {
+        if input.dry_run {
             let planned = handle(ctx)?.plan_rollout(&scope, &new).await?;
             let tenants = planned.versions.into_iter();
             let tenants = tenants.map(|(version, tenants)| SchemaVersionCount { version, tenants }).collect();

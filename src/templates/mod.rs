@@ -33,7 +33,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use self::catalogue::Objects;
 pub use self::{
-    control::{DryRun, NewRollout, Planned},
+    control::{NewRollout, Planned},
     mark::Mark,
     migration::{File, Migration},
     progress::{Progress, Trouble},

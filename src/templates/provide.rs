@@ -14,7 +14,7 @@ use super::{
     template::{SchemaState, Sentences, Template, choose},
 };
 use crate::{
-    cells::{quoted, stem},
+    cells::{literal, quoted, stem},
     error::{Error, Kind, Result},
     isolation::OperatorScope,
     platform::{
@@ -123,7 +123,7 @@ impl Templates {
         tx.execute(&format!(
             "{}SELECT pg_advisory_xact_lock(hashtextextended({}, 0))",
             script::limits(&rules),
-            crate::cells::literal(&name)
+            literal(&name)
         ))
         .await?;
         let seen: Seen = tx.json(mark::READ, &[&name]).await?;
@@ -231,7 +231,7 @@ impl Templates {
         let mut tx = home.db.begin_in(home.database).await?;
         let make = format!("CREATE SCHEMA {schema}; GRANT USAGE, CREATE ON SCHEMA {schema} TO {}", quoted(&role));
         tx.execute(&make).await?;
-        let script = script::run(Place { schema: &name, role: &role }, &migrations);
+        let script = script::trial(Place { schema: &name, role: &role }, &migrations);
         run(&mut tx, &format!("{}{script}", script::limits(&Rules::default())), &migrations).await?;
         tx.execute("SET LOCAL search_path = pg_catalog, pg_temp").await?;
         let objects = Objects::read(&mut tx, &name, &role).await?;

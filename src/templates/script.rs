@@ -60,36 +60,53 @@ DO $tenantry$ BEGIN
     RAISE EXCEPTION USING ERRCODE = '{OTHER_MARK}'; END IF;
 END $tenantry$;
 COMMENT ON SCHEMA {schema} IS {to};
-{}",
-        run(place, migrations)
+{}{}{CLEAN}",
+        run(place, migrations),
+        refuse_deferred(place.role)
     )
 }
 
-/// Runs the migrations as the role, and leaves nothing behind in the session.
-pub(super) fn run(place: Place<'_>, migrations: &[Migration]) -> String {
-    let Place { schema, role } = place;
-    let (schema, role, role_name) = (quoted(schema), quoted(role), literal(role));
-    let function = format!("{schema}.\"tenantry_{}\"", random::token().get(..16).unwrap_or_default());
-    let calls: String =
-        migrations.iter().map(|migration| format!("SELECT {function}({});\n", literal(&migration.sql))).collect();
+/// Tries the migrations in a transaction that is not to be committed.
+pub(super) fn trial(place: Place<'_>, migrations: &[Migration]) -> String {
+    format!("{}{CLEAN}", run(place, migrations))
+}
+
+/// Leaves nothing behind in the session.
+const CLEAN: &str = "CLOSE ALL;\nUNLISTEN *;\nDISCARD TEMP;\nRESET ALL;\n";
+
+/// Refuses what would run at `COMMIT`, as who commits.
+fn refuse_deferred(role: &str) -> String {
+    let role = literal(role);
     format!(
-        "SET LOCAL check_function_bodies = off;
-SET LOCAL ROLE {role};
-CREATE FUNCTION {function}(script text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp
-  AS 'BEGIN EXECUTE script; SET CONSTRAINTS ALL IMMEDIATE; END';
-SET LOCAL ROLE NONE;
-{calls}DROP FUNCTION {function}(text);
-DO $tenantry$ BEGIN
+        "DO $tenantry$ BEGIN
   IF EXISTS (SELECT FROM pg_shdepend d JOIN pg_trigger t ON t.tgrelid = d.objid AND t.tgdeferrable
-      WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = to_regrole(quote_ident({role_name})) AND d.classid = 'pg_class'::regclass
+      WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = to_regrole(quote_ident({role})) AND d.classid = 'pg_class'::regclass
         AND (NOT t.tgisinternal OR EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = t.tgconstrindid
           AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)))) THEN
     RAISE EXCEPTION USING ERRCODE = '{DEFERRED_CODE}'; END IF;
 END $tenantry$;
-CLOSE ALL;
-UNLISTEN *;
-DISCARD TEMP;
-RESET ALL;
+"
+    )
+}
+
+/// Runs the migrations as the role, each in a function of its own: code that the first one meets could change it, as its owner,
+/// before the second. Where names are looked up is set again behind each, as such code may have set it.
+fn run(place: Place<'_>, migrations: &[Migration]) -> String {
+    migrations.iter().map(|migration| run_one(place, migration)).collect()
+}
+
+fn run_one(Place { schema, role }: Place<'_>, migration: &Migration) -> String {
+    let (schema, role, script) = (quoted(schema), quoted(role), literal(&migration.sql));
+    let function = format!("{schema}.\"tenantry_{}\"", random::token().get(..16).unwrap_or_default());
+    format!(
+        "SET LOCAL check_function_bodies = off;
+SET LOCAL ROLE {role};
+CREATE FUNCTION {function}(script pg_catalog.text) RETURNS pg_catalog.void LANGUAGE plpgsql SECURITY DEFINER
+  SET search_path = {schema}, pg_temp AS 'BEGIN EXECUTE script; SET CONSTRAINTS ALL IMMEDIATE; END';
+SET LOCAL ROLE NONE;
+SELECT {function}({script}::pg_catalog.text);
+SET LOCAL search_path = pg_catalog, pg_temp;
+DROP FUNCTION {function}(pg_catalog.text);
 "
     )
 }

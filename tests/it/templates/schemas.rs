@@ -175,7 +175,24 @@ async fn code_of_the_tenants_own_that_a_migration_meets_has_the_tenants_rights_a
     let stopped = until_state(&admin, "STOPPED").await;
     let problem = stopped["troubles"][0]["problem"].as_str().unwrap();
     assert!(problem.contains("deferred triggers of its own"), "{problem}");
+    // The function that runs a migration is the tenant's, as is what is found first from now on.
+    super::steer(&admin, "cancel", rollout["id"].as_str().unwrap()).await;
+    let takeover = format!(
+        "execute (select string_agg(format('alter function %s security invoker', oid::regprocedure), ';') from pg_proc
+           where proname like 'tenantry\\_%' and pronamespace = '{hostile}'::regnamespace);
+         perform set_config('search_path', '{hostile}, pg_catalog', false);
+         begin {attack} exception when insufficient_privilege then null; end;"
+    );
+    cell.execute_unprepared(&format!("drop trigger climbing on {hostile}.items")).await.unwrap();
+    cell.execute_unprepared(&plant(&takeover, "trigger climbing before insert or update on items")).await.unwrap();
+    let lure = format!(
+        "begin; set local role {hostile}; create function {hostile}.to_regrole(text) returns regrole language plpgsql as
+           $f$ begin {attack} return null; end $f$; commit"
+    );
+    cell.execute_unprepared(&lure).await.unwrap();
+    roll_out(&admin, json!({ "waves": [100.0] })).await;
+    until_state(&admin, "COMPLETED").await;
     let climbed = "select rolname::text from pg_roles where rolname like 'climbed%'";
     assert_eq!(texts(&cell, climbed).await, [""; 0]);
-    assert_eq!(state(&admin, tenant).await["version"], 2);
+    assert_eq!(state(&admin, tenant).await["version"], 7);
 }
