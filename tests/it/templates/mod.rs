@@ -23,6 +23,7 @@ const ON: &str = "
     longest_retry = \"200ms\"
     [cells]
     acquire_timeout = \"2s\"
+    check_interval = \"1s\"
     [templates]
     lease = \"1s\"
     [tenancy]
