@@ -25,6 +25,7 @@ use crate::{
     provisioning::{self, Provisioning},
     quotas::Quotas,
     rates::Rates,
+    templates::Templates,
     tenancy::Tenancy,
     tenant_keys::TenantKeys,
 };
@@ -50,6 +51,7 @@ pub struct App {
     pub rates: Rates,
     pub entitlements: Entitlements,
     pub cells: Cells,
+    pub templates: Templates,
     pub provisioning: Provisioning,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
@@ -89,12 +91,13 @@ impl App {
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
+        let templates = Templates::new(isolation.clone(), cells.clone(), &config);
         let parts = provisioning::Parts {
             isolation: isolation.clone(),
             tenancy: tenancy.clone(),
             cells: cells.clone(),
             master,
-            known: provisioning::layers::known(&cells, &config, &clock)?,
+            known: provisioning::layers::known(&cells, &templates, &config, &clock)?,
         };
         let provisioning = Provisioning::new(parts, &config)?;
         Ok(Self {
@@ -116,6 +119,7 @@ impl App {
             rates,
             entitlements,
             cells,
+            templates,
             provisioning,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),

@@ -20,6 +20,7 @@ pub mod platform;
 pub mod provisioning;
 pub mod quotas;
 pub mod rates;
+pub mod templates;
 pub mod tenancy;
 pub mod tenant_keys;
 pub mod worker;

@@ -17,6 +17,7 @@ mod m20261125_000009_quota_leases;
 mod m20261125_000012_tenant_keys;
 mod m20261125_000013_provisioning;
 mod m20261125_000014_layers;
+mod m20261125_000015_templates;
 mod m20261125_000017_listeners;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000012_tenant_keys::Migration),
             Box::new(m20261125_000013_provisioning::Migration),
             Box::new(m20261125_000014_layers::Migration),
+            Box::new(m20261125_000015_templates::Migration),
             Box::new(m20261125_000017_listeners::Migration),
         ]
     }

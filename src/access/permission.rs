@@ -36,10 +36,12 @@ pub enum Scope {
     CellRead,
     CellWrite,
     DataplaneRead,
+    TemplateRead,
+    TemplateWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -66,6 +68,8 @@ impl Scope {
         Self::CellRead,
         Self::CellWrite,
         Self::DataplaneRead,
+        Self::TemplateRead,
+        Self::TemplateWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -96,6 +100,8 @@ impl Scope {
             Self::CellRead => "auth:cell:read",
             Self::CellWrite => "auth:cell:write",
             Self::DataplaneRead => "auth:dataplane:read",
+            Self::TemplateRead => "auth:template:read",
+            Self::TemplateWrite => "auth:template:write",
         }
     }
 
@@ -115,6 +121,8 @@ impl Scope {
                 | Self::LimitWrite
                 | Self::CellRead
                 | Self::CellWrite
+                | Self::TemplateRead
+                | Self::TemplateWrite
         )
     }
 
@@ -220,11 +228,19 @@ impl Role {
         use Scope::*;
         match self {
             Self::Admin => ScopeSet::ALL,
-            Self::Support => {
-                [TenantRead, PlanRead, ClientRead, HealthRead, QuotaRead, FlagRead, EntitlementRead, CellRead]
-                    .into_iter()
-                    .collect()
-            }
+            Self::Support => [
+                TenantRead,
+                PlanRead,
+                ClientRead,
+                HealthRead,
+                QuotaRead,
+                FlagRead,
+                EntitlementRead,
+                CellRead,
+                TemplateRead,
+            ]
+            .into_iter()
+            .collect(),
             Self::Billing => {
                 [TenantRead, PlanRead, PlanWrite, LifecycleWrite, HealthRead, QuotaRead, LimitWrite, EntitlementRead]
                     .into_iter()
@@ -240,6 +256,7 @@ impl Role {
                 FlagRead,
                 EntitlementRead,
                 CellRead,
+                TemplateRead,
             ]
             .into_iter()
             .collect(),
@@ -360,6 +377,13 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
     rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),
     rule("Mutation.drainCell", "cell.drain", Scope::CellWrite, Platform, Write),
+    rule("Query.schemaTemplates", "template.list", Scope::TemplateRead, Platform, Read),
+    rule("Mutation.registerSchemaTemplate", "template.register", Scope::TemplateWrite, Platform, Write),
+    rule("Mutation.rolloutTemplate", "rollout.start", Scope::TemplateWrite, Platform, Write),
+    rule("Mutation.pauseRollout", "rollout.pause", Scope::TemplateWrite, Platform, Write),
+    rule("Mutation.resumeRollout", "rollout.resume", Scope::TemplateWrite, Platform, Write),
+    rule("Mutation.cancelRollout", "rollout.cancel", Scope::TemplateWrite, Platform, Write),
+    rule("Tenant.schemaState", "template.state", Scope::TenantRead, Anyone, Read),
     rule("Query.provisioningPlan", "provisioning.plan", Scope::TenantRead, Platform, Read),
     rule("Query.layerHealth", "layer.health", Scope::CellRead, Platform, Read),
     // Each hand-out is journaled, and a tenant that may not write gets none.

@@ -14,6 +14,7 @@ mod check;
 mod drain;
 pub mod graphql;
 mod growth;
+mod names;
 mod own;
 mod place;
 mod placement;
@@ -30,6 +31,7 @@ use self::pools::Pools;
 pub use self::{
     cell::{Cell, CellCatalogue, CellHealth, CellState, Extension, ServerFacts},
     check::HealthChange,
+    names::{literal, quoted, stem},
     place::Placement,
     placement::{Candidate, Choice, Wish, choose, residency},
     register::NewCell,

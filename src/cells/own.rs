@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::{Cell, CellHealth, CellState, Cells, cell::Address, probe::Probe, purpose, store};
+use super::{Cell, CellHealth, CellState, Cells, cell::Address, names::quoted, probe::Probe, purpose, store};
 use crate::{
     error::{Error, Result},
     isolation::OperatorScope,
@@ -156,10 +156,6 @@ fn beside(url: &Secret, database: &str) -> Result<Secret> {
     } else {
         Err(Error::invalid("database.owner_url", "has a form from which the first cell's address cannot be made"))
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]

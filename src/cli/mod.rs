@@ -7,6 +7,7 @@ mod health;
 mod key;
 mod output;
 mod serve;
+mod template;
 mod tenant;
 mod token;
 
@@ -61,6 +62,9 @@ enum Command {
     /// List or rotate the keys that sign tokens.
     #[command(subcommand)]
     Key(key::Key),
+    /// Register schema templates, and roll them out to all tenants.
+    #[command(subcommand)]
+    Template(template::Command),
     /// Check the journal's chain of hashes and its signed checkpoints.
     VerifyAudit(audit::VerifyAudit),
     /// Check configuration, database, roles, policies and keys; says what to do.
@@ -112,6 +116,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Export(export) => export.run(&open(config).await?, output).await,
             Command::Token(token) => token.run(&open(config).await?, output).await,
             Command::Key(key) => key.run(&open(config).await?, output).await,
+            Command::Template(template) => template.run(&open(config).await?, output).await,
             Command::VerifyAudit(verify) => verify.run(&open(config).await?, output).await,
             Command::Schema | Command::Config | Command::NatsSettings => unreachable!("answered above"),
         }

@@ -45,6 +45,24 @@ pub struct Provisioning {
     pub tenant_statement_timeout: Duration,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Templates {
+    pub lanes: usize,
+    pub batch: u32,
+    #[serde(deserialize_with = "duration")]
+    pub lease: Duration,
+}
+
+impl Templates {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        rule((1..=100).contains(&self.lanes), "templates.lanes", &self.lanes, "must be between 1 and 100")?;
+        rule((1..=1000).contains(&self.batch), "templates.batch", &self.batch, "must be between 1 and 1000")?;
+        let least = Duration::from_millis(100);
+        rule(self.lease >= least, "templates.lease", &self.lease, "must be at least 100ms")
+    }
+}
+
 impl Cells {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let capacity = &self.own_capacity;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use self::{
     dataplane::{Nats, Redis, Storage},
-    environment::{Cells, Provisioning},
+    environment::{Cells, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
 };
 use crate::platform::secret::Secret;
@@ -41,6 +41,7 @@ pub struct Config {
     pub redis: Redis,
     pub nats: Nats,
     pub storage: Storage,
+    pub templates: Templates,
     pub quotas: Quotas,
     pub rates: Rates,
     pub journal: Journal,
@@ -407,6 +408,7 @@ impl Config {
         self.provisioning.validate()?;
         self.nats.validate()?;
         self.storage.validate()?;
+        self.templates.validate()?;
         self.keys.validate()?;
         for (key, interval) in [
             ("worker.interval", &self.worker.interval),

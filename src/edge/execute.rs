@@ -54,6 +54,7 @@ impl Engine {
             .data(app.rates.clone())
             .data(app.entitlements.clone())
             .data(app.cells.clone())
+            .data(app.templates.clone())
             .data(app.provisioning.clone())
             .data(app.isolation.clone())
             .data(LargestPage(app.config.graphql.page_size));

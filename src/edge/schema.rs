@@ -16,6 +16,7 @@ use crate::{
     provisioning::graphql::{ProvisioningQuery, ProvisioningSubscription},
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
+    templates::graphql::{TemplateMutation, TemplateQuery},
     tenancy::graphql::PartnerMutation,
     tenant_keys::graphql::TenantKeyMutation,
 };
@@ -33,9 +34,9 @@ pub struct Query(
     EnvironmentQuery,
 );
 
-/// Where tenants are and what they have there.
+/// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentQuery(CellQuery, ProvisioningQuery);
+pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
@@ -50,9 +51,9 @@ pub struct Mutation(
     EnvironmentMutation,
 );
 
-/// Who reaches tenants from outside, where they are, and the keys of what they have.
+/// Who reaches tenants from outside, where they are, what they have there, and the keys of it.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentMutation(PartnerMutation, CellMutation, TenantKeyMutation);
+pub struct EnvironmentMutation(PartnerMutation, CellMutation, TenantKeyMutation, TemplateMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

@@ -20,6 +20,7 @@ use crate::{
     },
     provisioning::graphql::TenantLayers,
     quotas::graphql::TenantQuotas,
+    templates::graphql::TenantSchema,
     tenancy::{
         self, Deletion, Fit, NewParent, NewTenant, TenantFilter, TenantOrder, TenantView,
         declaration::{Declaration, Difference, DocumentFormat, DryRun},
@@ -48,7 +49,7 @@ pub struct TenantObject(
 
 /// Who reaches a tenant from outside, where it is, what it has there, and the key of it.
 #[derive(Clone, Debug, MergedObject)]
-pub struct TenantOutside(TenantPartners, TenantPlacement, TenantLayers, TenantEncryption);
+pub struct TenantOutside(TenantPartners, TenantPlacement, TenantLayers, TenantEncryption, TenantSchema);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
@@ -64,7 +65,8 @@ impl From<TenantView> for TenantObject {
                 TenantPartners(tenant.clone()),
                 TenantPlacement(tenant.clone()),
                 TenantLayers(tenant.clone()),
-                TenantEncryption(tenant),
+                TenantEncryption(tenant.clone()),
+                TenantSchema(tenant),
             ),
         )
     }

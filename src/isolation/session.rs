@@ -1,4 +1,4 @@
-use std::ops::Deref;
+use std::{collections::BTreeMap, ops::Deref};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -174,6 +174,14 @@ impl OperatorTx {
     pub async fn commit_for(self, tenant: TenantId, entries: impl IntoIterator<Item = Entry>) -> Result<()> {
         let entries: Vec<_> = entries.into_iter().collect();
         journal::append(&self.tx, tenant, &self.stamp, &entries).await?;
+        self.tx.commit().await?;
+        self.hearing.heard_by_all().await;
+        Ok(())
+    }
+
+    /// The same with one entry in the journal of each of many tenants.
+    pub async fn commit_for_each(self, entries: &BTreeMap<TenantId, Entry>) -> Result<()> {
+        journal::append_each(&self.tx, &self.stamp, entries).await?;
         self.tx.commit().await?;
         self.hearing.heard_by_all().await;
         Ok(())

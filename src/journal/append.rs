@@ -13,9 +13,52 @@ use crate::{
 };
 
 #[derive(sea_orm::FromQueryResult)]
-struct Head {
-    sequence: i64,
+pub(super) struct Head {
+    pub(super) sequence: i64,
     hash: Vec<u8>,
+}
+
+impl Head {
+    pub(super) fn hash(&self) -> Result<Hash> {
+        self.hash.as_slice().try_into().map_err(|_| "a hash has 32 bytes").context("read the chain's head")
+    }
+}
+
+/// What an entry becomes behind `previous`.
+pub(super) struct Row {
+    pub(super) id: EntryId,
+    pub(super) before: Option<String>,
+    pub(super) after: Option<String>,
+    pub(super) address: Option<String>,
+    pub(super) hash: Hash,
+}
+
+impl Row {
+    pub(super) fn of(tenant: TenantId, sequence: i64, previous: &Hash, stamp: &Stamp, entry: &Entry) -> Self {
+        let id = EntryId::generate();
+        let before = entry.before.as_ref().map(ToString::to_string);
+        let after = entry.after.as_ref().map(ToString::to_string);
+        let address = stamp.address.map(|address| address.to_string());
+        let hash = link_hash(
+            previous,
+            &Link {
+                tenant,
+                sequence,
+                entry: id,
+                at: stamp.at,
+                event: entry.event,
+                actor_kind: stamp.actor.kind.name(),
+                actor: &stamp.actor.name,
+                subject_kind: entry.subject_kind,
+                subject_id: &entry.subject_id,
+                before: before.as_deref(),
+                after: after.as_deref(),
+                request_id: stamp.request_id.as_deref(),
+                address: address.as_deref(),
+            },
+        );
+        Self { id, before, after, address, hash }
+    }
 }
 
 /// Takes the tenant's chain for this transaction: writers of one tenant go one after the other from here to commit.
@@ -43,7 +86,7 @@ pub async fn append(tx: &Tx, tenant: TenantId, stamp: &Stamp, entries: &[Entry])
     let row = tx.row(LOCK_HEAD, [tenant.into(), GENESIS.to_vec().into()]).await?.context("lock the chain")?;
     let head = Head::from_query_result(&row, "")?;
     let mut sequence = head.sequence;
-    let mut hash: Hash = head.hash.try_into().map_err(|_| "a hash has 32 bytes").context("read the chain's head")?;
+    let mut hash = head.hash()?;
     for entry in entries {
         sequence += 1;
         hash = insert(tx, tenant, sequence, &hash, stamp, entry).await?;
@@ -60,45 +103,24 @@ async fn insert(
     stamp: &Stamp,
     entry: &Entry,
 ) -> Result<Hash> {
-    let id = EntryId::generate();
-    let before = entry.before.as_ref().map(ToString::to_string);
-    let after = entry.after.as_ref().map(ToString::to_string);
-    let address = stamp.address.map(|address| address.to_string());
-    let hash = link_hash(
-        previous,
-        &Link {
-            tenant,
-            sequence,
-            entry: id,
-            at: stamp.at,
-            event: entry.event,
-            actor_kind: stamp.actor.kind.name(),
-            actor: &stamp.actor.name,
-            subject_kind: entry.subject_kind,
-            subject_id: &entry.subject_id,
-            before: before.as_deref(),
-            after: after.as_deref(),
-            request_id: stamp.request_id.as_deref(),
-            address: address.as_deref(),
-        },
-    );
+    let row = Row::of(tenant, sequence, previous, stamp, entry);
     let values: [Value; 15] = [
         tenant.into(),
         sequence.into(),
-        id.into(),
+        row.id.into(),
         stamp.at.into(),
         entry.event.into(),
         stamp.actor.kind.name().into(),
         stamp.actor.name.as_str().into(),
         entry.subject_kind.into(),
         entry.subject_id.as_str().into(),
-        before.into(),
-        after.into(),
+        row.before.into(),
+        row.after.into(),
         stamp.request_id.clone().into(),
-        address.into(),
+        row.address.into(),
         previous.to_vec().into(),
-        hash.to_vec().into(),
+        row.hash.to_vec().into(),
     ];
     tx.execute(INSERT, values).await?;
-    Ok(hash)
+    Ok(row.hash)
 }

@@ -6,12 +6,14 @@
 //! This folder writes and checks links; reading, checkpoints and feeds are `audit`'s.
 
 mod append;
+mod append_each;
 mod chain;
 mod entry;
 mod signal;
 
 pub use self::{
     append::append,
+    append_each::append_each,
     chain::{GENESIS, Hash, Link, link_hash},
     entry::{Entry, Stamp},
     signal::Signals,

@@ -102,6 +102,12 @@ id!(
 );
 
 id!(
+    /// A rollout of a schema template: UUIDv7.
+    RolloutId,
+    uuid_v7
+);
+
+id!(
     /// A connection by which a replica hears of changes: UUIDv4.
     ListenerId,
     uuid_v4

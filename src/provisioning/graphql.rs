@@ -137,7 +137,7 @@ impl ProvisioningEvent {
         self.0.record.at
     }
 
-    /// `LayerStarted`, `LayerReady`, `LayerFailed`, `LayerDrifted`, `LayerRemoved`, `ProvisioningSucceeded` …
+    /// `LayerStarted`, `LayerReady`, `LayerFailed`, `LayerDrifted`, `LayerRemoved`, `ProvisioningSucceeded`, `SchemaMigrated` …
     async fn event(&self) -> &str {
         &self.0.record.event
     }
@@ -166,7 +166,7 @@ impl ProvisioningEvent {
 
     fn is_one(row: &Row) -> bool {
         let event = row.record.event.as_str();
-        ["Layer", "Provisioning", "Deprovisioning", "TenantPlaced", "TenantUnplaced", "TenantActivated"]
+        ["Layer", "Provisioning", "Deprovisioning", "TenantPlaced", "TenantUnplaced", "TenantActivated", "SchemaMigrat"]
             .iter()
             .any(|start| event.starts_with(start))
     }

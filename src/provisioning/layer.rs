@@ -160,6 +160,8 @@ pub enum Verdict {
     InPlace,
     /// What is missing or different, one sentence each; `ensure` mends it.
     Drifted(Vec<String>),
+    /// What is different and not Tenantry's to change, one sentence each: it is there, and people are told.
+    Told(Vec<String>),
 }
 
 impl Verdict {

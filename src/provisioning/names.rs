@@ -1,7 +1,8 @@
 //! What a tenant's things are called: after its id, which never changes and is never used again.
 
 use super::layer::Slot;
-use crate::platform::ids::TenantId;
+pub use crate::cells::{literal, quoted};
+use crate::{cells, platform::ids::TenantId};
 
 /// Small letters, digits and '_' alone, at most 36 characters: an identifier of PostgreSQL as it is, and quoted all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Names {
 
 impl Names {
     pub fn of(tenant: TenantId) -> Self {
-        Self { tenant, stem: format!("t_{}", tenant.uuid().simple()) }
+        Self { tenant, stem: cells::stem(tenant) }
     }
 
     pub fn tenant(&self) -> TenantId {
@@ -39,22 +40,12 @@ impl Names {
     }
 }
 
-/// A name as SQL has it.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text as SQL has it.
-pub fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_are_identifiers_and_quoting_ends_nothing() {
+    fn names_are_identifiers() {
         let names = Names::of(TenantId::generate());
         let login = names.login(Slot::B);
         assert!(
@@ -65,7 +56,5 @@ mod tests {
         assert_eq!(Names::owner(&login), Some(names.tenant()));
         assert_eq!(Names::owner(&format!("{}:key", names.stem())), Some(names.tenant()));
         assert_eq!((Names::owner("t_"), Names::owner("admin")), (None, None));
-        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
-        assert_eq!(literal("a'\\b"), "E'a''\\\\b'");
     }
 }

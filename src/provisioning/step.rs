@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
+    journal::Entry,
     tenancy::Tenant,
 };
 
@@ -33,7 +34,11 @@ pub(super) enum Outcome {
 
 /// What `ensure` came to.
 enum Made {
-    InPlace(Ensured),
+    InPlace {
+        ensured: Ensured,
+        /// What is different and stays so.
+        told: Vec<String>,
+    },
     NotHere(String),
 }
 
@@ -90,12 +95,13 @@ impl Provisioning {
             // The layer `placement` has given it one by now.
             let site = self.site(step.tenant, Some(&record)).await?;
             match step.layer.verify(&site).await? {
-                Verdict::InPlace => Ok(Made::InPlace(ensured)),
+                Verdict::InPlace => Ok(Made::InPlace { ensured, told: Vec::new() }),
+                Verdict::Told(told) => Ok(Made::InPlace { ensured, told }),
                 Verdict::Drifted(left) => Err(still_different(&left)),
             }
         });
         match made.await {
-            Ok(Made::InPlace(ensured)) => self.note_ready(step, record, ensured).await,
+            Ok(Made::InPlace { ensured, told }) => self.note_ready(step, record, (ensured, &told)).await,
             Ok(Made::NotHere(why)) => self.note_unavailable(step, record, &why).await,
             Err(error) => self.note_failure(step, record, &error).await,
         }
@@ -107,12 +113,8 @@ impl Provisioning {
             step.layer.verify(&site).await
         });
         match verdict.await {
-            Ok(Verdict::InPlace) => {
-                record.verified_at = Some(self.0.isolation.clock().now());
-                settle_record(&mut record);
-                self.write(step.lease, &record, Vec::new()).await?;
-                Ok(Outcome::Done)
-            }
+            Ok(Verdict::InPlace) => self.note_verified(step, record, &[]).await,
+            Ok(Verdict::Told(differences)) => self.note_verified(step, record, &differences).await,
             Ok(Verdict::Drifted(differences)) => {
                 metrics::counter!("tenantry_layer_drifts_total", "layer" => step.layer.name()).increment(1);
                 tracing::warn!(tenant = %step.tenant.id, layer = step.layer.name(), ?differences, "a layer is not as it should be; it is mended");
@@ -143,13 +145,27 @@ impl Provisioning {
         }
     }
 
-    async fn note_ready(&self, step: &Step<'_>, mut record: Record, ensured: Ensured) -> Result<Outcome> {
+    /// There, with what is different and stays so: that is told when it is news.
+    async fn note_verified(&self, step: &Step<'_>, mut record: Record, told: &[String]) -> Result<Outcome> {
+        let entry = tell(&mut record, step.layer.name(), told);
+        record.verified_at = Some(self.0.isolation.clock().now());
+        self.write(step.lease, &record, entry.into_iter().collect()).await?;
+        Ok(Outcome::Done)
+    }
+
+    async fn note_ready(
+        &self,
+        step: &Step<'_>,
+        mut record: Record,
+        (ensured, told): (Ensured, &[String]),
+    ) -> Result<Outcome> {
         self.turn(&mut record, Observed::Present);
-        settle_record(&mut record);
+        let drifted = tell(&mut record, step.layer.name(), told);
         record.verified_at = Some(self.0.isolation.clock().now());
         record.facts = Value::Object(ensured.facts);
         metrics::counter!("tenantry_layers_made_total", "layer" => step.layer.name()).increment(1);
-        self.write(step.lease, &record, vec![journal::ready(step.layer.name(), &ensured.changes)]).await?;
+        let entries = [journal::ready(step.layer.name(), &ensured.changes)].into_iter().chain(drifted).collect();
+        self.write(step.lease, &record, entries).await?;
         Ok(Outcome::Done)
     }
 
@@ -207,6 +223,15 @@ fn settle_record(record: &mut Record) {
     record.attempts = 0;
     record.last_error.clear();
     record.next_attempt_at = None;
+}
+
+/// Settles the record with what is different and stays so; the entry where that is news.
+fn tell(record: &mut Record, layer: &str, told: &[String]) -> Option<Entry> {
+    let sentences: String = told.join("; ").chars().take(500).collect();
+    let is_news = record.last_error != sentences && !told.is_empty();
+    settle_record(record);
+    record.last_error = sentences;
+    is_news.then(|| journal::drifted(layer, told))
 }
 
 fn still_different(left: &[String]) -> Error {

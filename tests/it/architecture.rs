@@ -14,7 +14,7 @@ const RANKS: &[&[&str]] = &[
     &["tenancy"],
     &["tenant_keys"],
     &["audit", "oauth", "cells"],
-    &["health", "grants"],
+    &["health", "grants", "templates"],
     &["quotas", "flags"],
     &["rates", "entitlements", "provisioning"],
     &["app"],

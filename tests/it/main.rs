@@ -32,6 +32,7 @@ mod quotas;
 mod rates;
 mod smoke;
 mod telemetry;
+mod templates;
 mod tenant_keys;
 mod tenants;
 mod tokens;

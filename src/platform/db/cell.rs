@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool, Postgres, Row as _,
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgDatabaseError, PgErrorPosition, PgPoolOptions},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -107,9 +107,82 @@ impl CellDb {
         Ok(())
     }
 
+    /// A connection of the caller's own for a row of scripts in `database`, each with its own `BEGIN` and `COMMIT`. Nothing but
+    /// PostgreSQL's own catalogue is found without a schema's name, whatever a script before has left behind.
+    pub async fn session(&self, database: &str) -> Result<CellSession> {
+        let options = (*self.options).clone().database(database).options([("search_path", "pg_catalog,pg_temp")]);
+        let connected = tokio::time::timeout(self.limits.acquire_timeout, options.connect()).await;
+        Ok(CellSession { connection: connected.map_err(Error::unavailable)?.map_err(unreachable)? })
+    }
+
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// A connection to a cell for scripts, one round trip each. Dropped, it is closed, and PostgreSQL rolls back.
+#[derive(Debug)]
+pub struct CellSession {
+    connection: PgConnection,
+}
+
+impl CellSession {
+    pub async fn script(&mut self, statements: &str) -> Result<(), ScriptFailure> {
+        script(&mut self.connection, statements).await
+    }
+
+    /// As [`CellTx::json`].
+    pub async fn json<T: DeserializeOwned>(&mut self, query: &str, values: &[&str]) -> Result<T> {
+        json(&mut self.connection, query, values).await
+    }
+}
+
+/// Why a script did not run to its end.
+#[derive(Debug)]
+pub enum ScriptFailure {
+    /// PostgreSQL refused a statement of it; an open transaction can only be rolled back.
+    Refused(Box<Refusal>),
+    /// The connection is of no more use, and what became of the script is not known.
+    Broken(Error),
+}
+
+/// What PostgreSQL refused. Its own text is not told: it may show what is in the cell.
+#[derive(Debug)]
+pub struct Refusal {
+    /// SQLSTATE.
+    pub code: String,
+    /// Where, within the text that a function of the script executed: that text, and the character, from 1 on.
+    pub place: Option<(String, usize)>,
+    /// The call stack as PostgreSQL tells it, with the texts that were executed.
+    pub context: String,
+    pub cause: sqlx::Error,
+}
+
+async fn script(connection: &mut PgConnection, statements: &str) -> Result<(), ScriptFailure> {
+    let Err(error) = connection.execute(AssertSqlSafe(statements)).await else { return Ok(()) };
+    if failure::is_lost(&error) {
+        return Err(ScriptFailure::Broken(refused(error)));
+    }
+    let sqlx::Error::Database(answer) = &error else { return Err(ScriptFailure::Broken(refused(error))) };
+    let Some(answer) = answer.try_downcast_ref::<PgDatabaseError>() else {
+        return Err(ScriptFailure::Broken(refused(error)));
+    };
+    let place = match answer.position() {
+        Some(PgErrorPosition::Internal { position, query }) => Some((query.to_owned(), position)),
+        _ => None,
+    };
+    let (code, context) = (answer.code().to_owned(), answer.r#where().unwrap_or_default().to_owned());
+    Err(ScriptFailure::Refused(Box::new(Refusal { code, place, context, cause: error })))
+}
+
+async fn json<T: DeserializeOwned>(connection: &mut PgConnection, query: &str, values: &[&str]) -> Result<T> {
+    let mut query = sqlx::query(AssertSqlSafe(query));
+    for value in values {
+        query = query.bind((*value).to_owned());
+    }
+    let row = connection.fetch_one(query).await.map_err(refused)?;
+    let text: String = row.try_get(0).map_err(refused)?;
+    serde_json::from_str(&text).map_err(Error::internal)
 }
 
 /// A transaction in a cell. Dropped, its connection is closed, and PostgreSQL rolls back.
@@ -142,17 +215,26 @@ impl CellTx {
 
     /// Runs a query with texts as values that answers one row of one text: JSON.
     pub async fn json<T: DeserializeOwned>(&mut self, query: &str, values: &[&str]) -> Result<T> {
-        let mut query = sqlx::query(AssertSqlSafe(query));
-        for value in values {
-            query = query.bind((*value).to_owned());
-        }
-        let row = self.connection()?.fetch_one(query).await.map_err(refused)?;
-        let text: String = row.try_get(0).map_err(refused)?;
-        serde_json::from_str(&text).map_err(Error::internal)
+        json(self.connection()?, query, values).await
     }
 
-    pub async fn commit(mut self) -> Result<()> {
-        self.execute("COMMIT").await?;
+    /// Runs statements without values, in one round trip, and tells what of them was refused.
+    pub async fn script(&mut self, statements: &str) -> Result<(), ScriptFailure> {
+        let connection = self.connection().map_err(ScriptFailure::Broken)?;
+        script(connection, statements).await
+    }
+
+    pub async fn commit(self) -> Result<()> {
+        self.end("COMMIT").await
+    }
+
+    /// Takes back what was done, and keeps the connection.
+    pub async fn rollback(self) -> Result<()> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(mut self, statement: &str) -> Result<()> {
+        self.execute(statement).await?;
         match self.connection.take() {
             Some(Connection::Own(connection)) => connection.close().await.map_err(refused),
             pooled => {

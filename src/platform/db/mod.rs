@@ -27,7 +27,7 @@ use sqlx::{
 };
 
 pub use self::{
-    cell::{CellAddress, CellDb, CellLimits, CellTx},
+    cell::{CellAddress, CellDb, CellLimits, CellSession, CellTx, Refusal, ScriptFailure},
     failure::violated_constraint,
     hearing::Hearing,
     listen::{Heard, Listener, Told},

@@ -8,24 +8,26 @@ mod redis;
 mod role;
 mod schema;
 mod storage;
+mod template;
 
 use std::sync::Arc;
 
 pub use self::{
     database::DatabaseLayer, nats::NatsLayer, placement::PlacementLayer, redis::RedisLayer, role::RoleLayer,
-    schema::SchemaLayer, storage::StorageLayer,
+    schema::SchemaLayer, storage::StorageLayer, template::TemplateLayer,
 };
 use super::Layer;
-use crate::{cells::Cells, config::Config, error::Result, platform::clock::Clock};
+use crate::{cells::Cells, config::Config, error::Result, platform::clock::Clock, templates::Templates};
 
 /// All that are set up, in no order; the configuration says which are used, and in what order.
-pub fn known(cells: &Cells, config: &Config, clock: &Clock) -> Result<Vec<Arc<dyn Layer>>> {
+pub fn known(cells: &Cells, templates: &Templates, config: &Config, clock: &Clock) -> Result<Vec<Arc<dyn Layer>>> {
     let rules = &config.provisioning;
     let mut layers: Vec<Arc<dyn Layer>> = vec![
         Arc::new(PlacementLayer::new(cells.clone())),
         Arc::new(RoleLayer::new(cells.clone(), rules)),
         Arc::new(DatabaseLayer::new(cells.clone())),
         Arc::new(SchemaLayer::new(cells.clone(), rules)),
+        Arc::new(TemplateLayer::new(cells.clone(), templates.clone())),
     ];
     if config.redis.is_on() {
         layers.push(Arc::new(RedisLayer::new(&config.redis)?));

@@ -154,7 +154,7 @@ impl Layer for RoleLayer {
         }
         match self.verify(site).await? {
             Verdict::InPlace => Ok(Vec::new()),
-            Verdict::Drifted(differences) => Ok(differences),
+            Verdict::Drifted(differences) | Verdict::Told(differences) => Ok(differences),
         }
     }
 

@@ -203,7 +203,7 @@ impl Layer for SchemaLayer {
         }
         match self.verify(site).await? {
             Verdict::InPlace => Ok(Vec::new()),
-            Verdict::Drifted(differences) => Ok(differences),
+            Verdict::Drifted(differences) | Verdict::Told(differences) => Ok(differences),
         }
     }
 

@@ -199,10 +199,17 @@ impl Neighbours {
              values ('{cell}', 'nowhere', 'eu-central-1', 'STANDARD', 9, 'ACTIVE', '', '{address}', '', '{facts}', 'UNKNOWN', now(), now(), now())"
         );
         superuser.execute_unprepared(&make).await.unwrap();
+        let template = "insert into tenantry.schema_templates (name, version, released, created_at, updated_at) values ('nowhere', 1, 1, now(), now());
+            insert into tenantry.template_rollouts (rollout_id, template, target, state, rules, started_at) values (gen_random_uuid(), 'nowhere', 1, 'CANCELLED', '{}', now())";
+        superuser.execute_unprepared(template).await.unwrap();
         for tenant in [&self.a, &self.b] {
             let Tenant { id, canary, .. } = tenant;
             let rows = format!(
                 "begin;
+                 insert into tenantry.tenant_templates (tenant_id, template, version, drift, migrated_at)
+                   values ('{id}', 'nowhere', 1, jsonb_build_array('{canary}'), now());
+                 insert into tenantry.rollout_tenants (rollout_id, tenant_id, wave, state, problem, due_at)
+                   select rollout_id, '{id}', 0, 'FAILED', '{canary}', now() from tenantry.template_rollouts;
                  insert into tenantry.placements (tenant_id, cell_id, tier, region, database_name, reason, placed_at)
                    values ('{id}', '{cell}', 'STANDARD', 'eu-central-1', '{canary}', '{canary}', now());
                  insert into tenantry.provisioning (tenant_id, wanted, due_at) values ('{id}', 'PRESENT', null);

@@ -17,10 +17,10 @@ use super::{
 use crate::support::{self, TestApp, moto::Moto, nats::NatsServer, redis::RedisServer};
 
 /// All layers that there are, in an order that they can be made in.
-const LAYERS: &[&str] = &["placement", "role", "database", "schema", "redis", "nats", "storage"];
+const LAYERS: &[&str] = &["placement", "role", "database", "schema", "template", "redis", "nats", "storage"];
 
 /// How many of them are on cells.
-const ON_CELLS: usize = 4;
+const ON_CELLS: usize = 5;
 
 /// A server on which nobody provisions, every other server behind a proxy, and the layers in their order.
 struct Bench {
@@ -57,8 +57,12 @@ impl Bench {
         let streams = nats_server.settings_at(nats.address);
         let settings = format!("{objects}{streams}[redis]\nurl = \"{url}\"\n[cells]\nacquire_timeout = \"5s\"\n");
         let app = TestApp::with(&settings).await;
-        register(&app.admin().await, "behind-a-proxy", "STANDARD", &postgres.url("postgres")).await;
-        let known = layers::known(&app.app.cells, &app.app.config, &app.app.clock).unwrap();
+        let admin = app.admin().await;
+        register(&admin, "behind-a-proxy", "STANDARD", &postgres.url("postgres")).await;
+        let template = "mutation { registerSchemaTemplate(input: {name: \"shop\", files: [
+            {name: \"V1__items.sql\", sql: \"create table items (id bigint primary key)\"}]}) { template { version } } }";
+        admin.ok(template, serde_json::json!({})).await;
+        let known = layers::known(&app.app.cells, &app.app.templates, &app.app.config, &app.app.clock).unwrap();
         assert_eq!(known.len(), LAYERS.len(), "every layer that there is is tried");
         let order = |layer: &Arc<dyn Layer>| LAYERS.iter().position(|name| *name == layer.name()).unwrap();
         let mut layers = known;

@@ -1,7 +1,7 @@
 //! Tenants get an environment of their own on a PostgreSQL, keep it, and leave nothing behind.
 
 mod cells;
-mod clusters;
+pub(crate) mod clusters;
 mod conformance;
 mod credentials;
 mod drift;
@@ -9,7 +9,7 @@ mod intruder;
 mod kills;
 mod nats;
 mod outage;
-mod proxy;
+pub(crate) mod proxy;
 mod redis;
 mod storage;
 mod tcp_proxy;

@@ -50,6 +50,8 @@ impl Cuts for Proxy {
 #[derive(Debug, Default)]
 struct State {
     armed: Option<(usize, Fault)>,
+    /// Only statements with one of these in them count; all, where there are none.
+    words: &'static [&'static str],
     count: usize,
     /// The statements that were counted.
     log: Vec<String>,
@@ -99,13 +101,23 @@ impl Proxy {
     }
 
     pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgres:///{database}?host={}&user=postgres", self.folder.display().to_string().replace('/', "%2F"))
+        self.url_as(database, "postgres")
+    }
+
+    pub(crate) fn url_as(&self, database: &str, user: &str) -> String {
+        format!("postgres:///{database}?host={}&user={user}", self.folder.display().to_string().replace('/', "%2F"))
     }
 
     /// From now on statements are counted, and the n-th meets `fault`.
     pub(crate) fn arm(&self, n: usize, fault: Fault) {
         let mut state = self.state.lock().unwrap();
         *state = State { armed: Some((n, fault)), ..State::default() };
+    }
+
+    /// The same for statements that have one of `words` in them.
+    pub(crate) fn arm_for(&self, n: usize, fault: Fault, words: &'static [&'static str]) {
+        let mut state = self.state.lock().unwrap();
+        *state = State { armed: Some((n, fault)), words, ..State::default() };
     }
 
     /// What was hit, if it was; from now on all passes.
@@ -217,6 +229,9 @@ impl Line {
     fn fault_at(&self, statement: String) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
         let (n, fault) = state.armed?;
+        if !state.words.is_empty() && !state.words.iter().any(|word| statement.contains(word)) {
+            return None;
+        }
         state.count += 1;
         state.log.push(statement.clone());
         if state.count != n {

@@ -17,6 +17,6 @@ pub mod transit;
 pub use self::{
     app::{Tenant, TestApp},
     client::{Answer, Client},
-    database::{Database, database, folder},
+    database::{Database, LOGIN, database, folder},
     socket::{Received, Socket},
 };
