@@ -226,7 +226,8 @@ impl Templates {
             return Ok(None);
         }
         let role = stem(home.tenant.id);
-        let name = format!("tenantry_reference_{}", random::token().get(..16).unwrap_or_default().to_lowercase());
+        // Of digits, so that PostgreSQL prints it without quotes, as it does the tenant's.
+        let name = format!("tenantry_reference_{:016x}", u64::from_le_bytes(random::bytes()));
         let schema = quoted(&name);
         let mut tx = home.db.begin_in(home.database).await?;
         let make = format!("CREATE SCHEMA {schema}; GRANT USAGE, CREATE ON SCHEMA {schema} TO {}", quoted(&role));
