@@ -1,15 +1,20 @@
-//! One GraphQL operation: admitted, permitted, executed in a task of its own, its errors made presentable.
+//! One GraphQL operation: admitted, permitted, executed to its end, its errors made presentable.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_graphql::{Request, Response, ServerError, parser::types::OperationType};
 use futures::{StreamExt as _, stream::BoxStream};
+use metrics::{Counter, Histogram};
 use tracing::Instrument as _;
 
 use super::{
     admission::{Admission, Admitted, catalogue::Catalogue},
     errors,
     schema::TenantrySchema,
+    to_its_end::ToItsEnd,
 };
 use crate::{
     access::{self, Caller, Effect, Permission},
@@ -28,6 +33,7 @@ pub struct Engine {
     /// By field of the catalogue: what it asks of a caller.
     permissions: Vec<Rule>,
     limits: config::GraphQl,
+    meters: [Meters; KINDS.len()],
     /// What each tenant may have in progress.
     work: Budgets,
 }
@@ -42,6 +48,7 @@ enum Rule {
 }
 
 impl Engine {
+    /// After the recorder of metrics is there: what is counted before goes nowhere.
     pub fn new(app: App) -> Self {
         let mut builder = super::schema::builder()
             .data(app.tenancy.clone())
@@ -68,7 +75,7 @@ impl Engine {
         let rates = &app.config.rates;
         let exhausted = "the tenant's own operations take its whole share of the server; try again when they are done";
         let work = Budgets::new(rates.operations_at_once, rates.operation_patience, exhausted);
-        Self { app, schema, admission, permissions, limits, work }
+        Self { app, schema, admission, permissions, limits, meters: KINDS.map(Meters::of), work }
     }
 
     pub fn app(&self) -> &App {
@@ -113,7 +120,7 @@ impl Engine {
         request_id: &str,
     ) -> Response {
         let began = Instant::now();
-        let kind = kind_name(admitted.operation().kind);
+        let meters = &self.meters[kind(admitted.operation().kind)];
         let (engine, prepared) = (self.clone(), Self::prepare(caller.clone(), request, &admitted));
         let work = async move {
             match engine.work.take(&caller).await {
@@ -121,16 +128,14 @@ impl Engine {
                 Err(error) => failed(error),
             }
         };
-        let task = tokio::spawn(work.in_current_span());
-        let mut response = match tokio::time::timeout(self.app.config.server.request_timeout, task).await {
+        let work = ToItsEnd::new(work.in_current_span());
+        let mut response = match tokio::time::timeout(self.app.config.server.request_timeout, work).await {
             Ok(Ok(response)) => response,
-            Ok(Err(panic)) => failed(Error::internal(panic)),
+            Ok(Err(error)) => failed(error),
             Err(_elapsed) => failed(Error::unavailable("the operation took longer than server.request_timeout")),
         };
         errors::present(&mut response.errors, request_id, self.limits.errors);
-        let outcome = if response.errors.is_empty() { "ok" } else { "error" };
-        metrics::counter!("tenantry_graphql_operations_total", "kind" => kind, "outcome" => outcome).increment(1);
-        metrics::histogram!("tenantry_graphql_operation_seconds", "kind" => kind).record(began.elapsed());
+        meters.count(response.errors.is_empty(), began.elapsed());
         response
     }
 
@@ -179,10 +184,33 @@ pub(super) fn server_error(error: Error) -> ServerError {
     async_graphql::Error::new_with_source(error).into_server_error(async_graphql::Pos::default())
 }
 
-fn kind_name(kind: OperationType) -> &'static str {
-    match kind {
-        OperationType::Query => "query",
-        OperationType::Mutation => "mutation",
-        OperationType::Subscription => "subscription",
+const KINDS: [&str; 3] = ["query", "mutation", "subscription"];
+
+/// The place in [`KINDS`].
+fn kind(of: OperationType) -> usize {
+    match of {
+        OperationType::Query => 0,
+        OperationType::Mutation => 1,
+        OperationType::Subscription => 2,
+    }
+}
+
+/// What is counted of operations of one kind; looked up once, not in every request.
+struct Meters {
+    done: Counter,
+    failed: Counter,
+    seconds: Histogram,
+}
+
+impl Meters {
+    fn of(kind: &'static str) -> Self {
+        let total = |outcome: &'static str| metrics::counter!("tenantry_graphql_operations_total", "kind" => kind, "outcome" => outcome);
+        let seconds = metrics::histogram!("tenantry_graphql_operation_seconds", "kind" => kind);
+        Self { done: total("ok"), failed: total("error"), seconds }
+    }
+
+    fn count(&self, is_ok: bool, took: Duration) {
+        if is_ok { &self.done } else { &self.failed }.increment(1);
+        self.seconds.record(took);
     }
 }

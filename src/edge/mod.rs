@@ -1,7 +1,7 @@
 //! The faces of the house: HTTP, GraphQL, WebSocket. Thin: parse, check, call a capability, convert.
 //!
 //! *Rules*: a document is measured and its permissions are checked before anything runs (`admission`, `execute`); whatever
-//! touches the database runs in a task that a leaving client cannot cancel; errors leave through `errors.rs` alone; a panic
+//! touches the database runs to its end, whether the client leaves or not (`to_its_end`); errors leave through `errors.rs` alone; a panic
 //! is answered as `internal`.
 
 pub mod admission;
@@ -18,6 +18,7 @@ mod request;
 pub mod schema;
 mod socket;
 mod tenant;
+mod to_its_end;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +37,7 @@ use tracing::Instrument as _;
 use self::{
     execute::Engine,
     host::{SocketHost, Streams},
+    to_its_end::ToItsEnd,
 };
 use crate::{
     access::Origin,
@@ -48,10 +50,10 @@ use crate::{
 
 /// Everything that a server of this App answers.
 pub fn router(app: &App) -> Router {
+    let recorder = telemetry::metrics();
     let engine = Arc::new(Engine::new(app.clone()));
     let graphql = GraphQl { engine, streams: Streams::default(), sockets: sockets(app) };
     let (ready, metrics) = (app.clone(), app.clone());
-    let recorder = telemetry::metrics();
     Router::new()
         .route("/graphql", any(graphql_entry).with_state(graphql))
         .route("/v1/rate/check", get(rate_check::check).with_state(Arc::new(app.clone())))
@@ -63,10 +65,13 @@ pub fn router(app: &App) -> Router {
         .merge(crate::oauth::http::router(app.oauth.clone()))
         .merge(for_callers(app, crate::flags::http::router(app.flags.clone())))
         .fallback(|| async { refusal(&Error::not_found(), StatusCode::NOT_FOUND, "") })
-        .layer(DefaultBodyLimit::disable())
-        .layer(RequestBodyLimitLayer::new(app.config.server.body_bytes))
-        .layer(cors(&app.config.server.allowed_origins))
-        .layer(middleware::from_fn_with_state(Arc::new(app.clone()), enter))
+        // One layer of many: each that a router gets by itself is a box more for every request.
+        .layer((
+            middleware::from_fn_with_state(Arc::new(app.clone()), enter),
+            cors(&app.config.server.allowed_origins),
+            RequestBodyLimitLayer::new(app.config.server.body_bytes),
+            DefaultBodyLimit::disable(),
+        ))
 }
 
 /// Paths for who sends a valid token and is within its rate: the caller is in the request's extensions. What a path asks of its caller, it looks up
@@ -192,14 +197,14 @@ fn sockets(app: &App) -> Arc<socket::Config> {
 }
 
 /// POST is an operation, an upgrade is a socket, everything else is refused: a GET would put documents into URLs and logs.
-async fn graphql_entry(State(graphql): State<GraphQl>, request: Request) -> Response {
+async fn graphql_entry(State(graphql): State<GraphQl>, mut request: Request) -> Response {
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
     let request_id = origin.request_id.clone().unwrap_or_default();
     match *request.method() {
         Method::POST => {
-            let (parts, body) = request.into_parts();
-            match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
-                Ok(body) => graphql_http::post(graphql.engine, &parts.headers, body, origin).await,
+            let headers = std::mem::take(request.headers_mut());
+            match Bytes::from_request(request, &()).await {
+                Ok(body) => graphql_http::post(graphql.engine, &headers, body, origin).await,
                 Err(rejection) => {
                     let status = rejection.status();
                     let error = if status == StatusCode::PAYLOAD_TOO_LARGE {
@@ -240,16 +245,15 @@ fn not_allowed(request_id: &str) -> Response {
     response
 }
 
-/// Around every request: its id and address, its span, a task that a leaving client cannot cancel, and an answer even to a panic.
+/// Around every request: its id and address, its span, an end whether the client waits for it or not, and an answer even to a panic.
 async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let request_id = request::request_id(request.headers());
     let peer = request.extensions().get::<listener::Peer>().copied();
     let address = request::address(peer, request.headers(), &app.config.server.trusted_proxies);
     let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = request.uri().path(), tenant = tracing::field::Empty);
     request.extensions_mut().insert(Origin { request_id: Some(request_id.clone()), address });
-    let answered = tokio::spawn(next.run(request).instrument(span)).await;
-    let mut response = answered.unwrap_or_else(|panic| {
-        let error = Error::internal(panic);
+    let answered = ToItsEnd::new(next.run(request).instrument(span)).await;
+    let mut response = answered.unwrap_or_else(|error| {
         errors::log(&error);
         refusal(&error, StatusCode::INTERNAL_SERVER_ERROR, &request_id)
     });

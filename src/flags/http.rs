@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -57,11 +58,11 @@ async fn one(
         let context = context(&read(&headers, body)?)?;
         match view.evaluate(&key, &context)? {
             None => Err(Refusal::new(StatusCode::NOT_FOUND, "FLAG_NOT_FOUND", "there is no such flag")),
-            Some((place, verdict)) => told(&view, place, verdict),
+            Some((place, verdict)) => Ok(answer(StatusCode::OK, &told(&view, &view.version(), place, verdict)?)),
         }
     };
     match answered.await {
-        Ok(told) => answer(StatusCode::OK, &told),
+        Ok(response) => response,
         Err(refusal) => refusal.answer(Some(&key)),
     }
 }
@@ -78,16 +79,17 @@ async fn all(
         let tag = format!("\"{}\"", view.fingerprint(&body)?);
         // A tag is made for a body that was fit: this one needs no reading.
         if matches(&headers, &tag) {
-            return Ok((tag, None));
+            return Ok((tag, StatusCode::NOT_MODIFIED.into_response()));
         }
-        let context = context(&body)?;
+        let (context, version) = (context(&body)?, view.version());
         let decided = view.evaluate_all(&context)?.into_iter();
-        let told = decided.map(|(place, verdict)| told(&view, place, verdict)).collect::<Result<Vec<_>, Refusal>>()?;
-        Ok((tag, Some(json!({ "flags": told, "metadata": { "version": view.version() } }))))
+        let told = decided.map(|(place, verdict)| told(&view, &version, place, verdict));
+        let flags = told.collect::<Result<_, Refusal>>()?;
+        let all = All { flags, metadata: Metadata { version: &version, rule: None, segment: None } };
+        Ok((tag, answer(StatusCode::OK, &all)))
     };
     let (tag, mut response) = match answered.await {
-        Ok((tag, Some(told))) => (tag, answer(StatusCode::OK, &told)),
-        Ok((tag, None)) => (tag, StatusCode::NOT_MODIFIED.into_response()),
+        Ok(answered) => answered,
         Err(refusal) => return Refusal::answer(&refusal, None),
     };
     let headers = response.headers_mut();
@@ -155,21 +157,38 @@ fn context(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     }
 }
 
-/// One flag as OFREP has it. Its metadata are plain values, as OpenFeature's SDKs take no others.
-fn told(view: &View, place: usize, verdict: Verdict) -> Result<Value, Refusal> {
+/// One flag as OFREP has it, borrowed from memory: it is written once, where it is sent.
+#[derive(Serialize)]
+struct Told<'a> {
+    key: &'a str,
+    value: &'a Value,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'a str>,
+    metadata: Metadata<'a>,
+}
+
+/// Plain values, as OpenFeature's SDKs take no others.
+#[derive(Serialize)]
+struct Metadata<'a> {
+    version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct All<'a> {
+    flags: Vec<Told<'a>>,
+    metadata: Metadata<'a>,
+}
+
+fn told<'a>(view: &'a View, version: &'a str, place: usize, verdict: Verdict) -> Result<Told<'a>, Refusal> {
     let flag = &view.definitions()?.flags[place];
     let value = view.value(flag, verdict)?;
-    let mut metadata = json!({ "version": view.version() });
-    for (name, text) in [("rule", rule_name(flag, verdict)), ("segment", segment_name(flag, verdict))] {
-        if let Some(text) = text {
-            metadata[name] = text.into();
-        }
-    }
-    let mut told = json!({ "key": flag.key, "value": value, "reason": verdict.reason.name(), "metadata": metadata });
-    if let Some(variant) = flag.variant(value) {
-        told["variant"] = variant.into();
-    }
-    Ok(told)
+    let metadata = Metadata { version, rule: rule_name(flag, verdict), segment: segment_name(flag, verdict) };
+    Ok(Told { key: &flag.key, value, reason: verdict.reason.name(), variant: flag.variant(value), metadata })
 }
 
 /// Whether the client has this already (RFC 9110, section 13.1.2, by weak comparison).
@@ -179,9 +198,10 @@ fn matches(headers: &HeaderMap, tag: &str) -> bool {
     tags.any(|sent| sent.strip_prefix("W/").unwrap_or(sent) == tag)
 }
 
-fn answer(status: StatusCode, body: &Value) -> Response {
+fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (status, headers, body.to_string()).into_response()
+    let body = serde_json::to_vec(body).expect("an answer is plain JSON");
+    (status, headers, body).into_response()
 }
 
 impl Refusal {

@@ -107,8 +107,9 @@ impl View {
             hash.update(&version.to_be_bytes());
         }
         hash.update(request);
-        let hash = hash.finish();
-        Ok(hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+        let mut half = [0; 16];
+        half.copy_from_slice(&hash.finish().as_ref()[..16]);
+        Ok(format!("{:032x}", u128::from_be_bytes(half)))
     }
 
     /// In which of the 100,000 buckets the rollout of a rule, by its place, puts the tenant or the context; `None` where the

@@ -32,7 +32,7 @@ pub(super) struct Flight {
 
 impl Flight {
     pub(super) fn begin(progress: Arc<Tracked>, version: Version) -> Arc<Self> {
-        progress.send_if_modified(|progress| progress.began(Instant::now()));
+        progress.note(|progress| progress.began(Instant::now()));
         Arc::new(Self { progress, version, answered: AtomicBool::new(false) })
     }
 
@@ -44,7 +44,7 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         let answered = *self.answered.get_mut();
-        self.progress.send_if_modified(|progress| progress.ended(answered, Instant::now()));
+        self.progress.note(|progress| progress.ended(answered, Instant::now()));
     }
 }
 
@@ -139,7 +139,7 @@ impl ResponseBody {
 
     fn settle(&mut self) {
         if std::mem::take(&mut self.owes) {
-            self.flight.progress.send_if_modified(|progress| progress.settled());
+            self.flight.progress.note(|progress| progress.settled());
         }
     }
 }
@@ -154,7 +154,7 @@ impl Body for ResponseBody {
         let polled = ready!(Pin::new(&mut this.body).poll_frame(cx));
         if this.flight.version == Version::HTTP_2 && matches!(polled, Some(Ok(_))) {
             this.owes = true;
-            this.flight.progress.send_if_modified(|progress| progress.owes(Instant::now()));
+            this.flight.progress.note(|progress| progress.owes(Instant::now()));
         }
         Poll::Ready(polled)
     }

@@ -1,12 +1,16 @@
 //! Where a connection stands, and until when it may stand there. Pure transitions on plain values, and the watch over them.
 
-use std::{future::pending, sync::Arc, time::Duration};
-
-use metrics::counter;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
+use std::{
+    future::Future as _,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
+
+use futures::task::AtomicWaker;
+use metrics::counter;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Limits, WRITE_STALL};
 
@@ -182,28 +186,73 @@ fn decide(equal: usize, chunk: &[u8]) -> Protocol {
     }
 }
 
-/// The progress of one connection, shared by its socket and its bodies.
-pub(super) type Tracked = watch::Sender<Progress>;
-
-pub(super) fn track() -> (Arc<Tracked>, watch::Receiver<Progress>) {
-    let (progress, watched) = watch::channel(Progress::opened(Instant::now()));
-    (Arc::new(progress), watched)
+/// The progress of one connection, shared by its task, its socket and its bodies.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    state: Mutex<State>,
+    watch: AtomicWaker,
 }
 
-/// Resolves with the deadline that passed. Deadlines that move away are noticed when the old one comes, so that they cost no wake-up.
-pub(super) async fn expired(mut watched: watch::Receiver<Progress>, limits: &Limits) -> Deadline {
-    loop {
-        let next = watched.borrow_and_update().deadline(limits);
-        let changed = match next {
-            Some((at, deadline)) if at <= Instant::now() => return deadline,
-            Some((at, _)) => tokio::select! {
-                changed = watched.changed() => changed,
-                () = sleep_until(at) => Ok(()),
-            },
-            None => watched.changed().await,
-        };
-        if changed.is_err() {
-            return pending().await;
+#[derive(Debug)]
+struct State {
+    progress: Progress,
+    /// The connection's task is at work, and will look when it is done.
+    attended: bool,
+}
+
+/// The connection's own task: it looks after each time it worked, so that what it did itself wakes nobody.
+pub(super) struct Watch {
+    tracked: Arc<Tracked>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+pub(super) fn track() -> (Arc<Tracked>, Watch) {
+    let state = State { progress: Progress::opened(Instant::now()), attended: false };
+    let tracked = Arc::new(Tracked { state: Mutex::new(state), watch: AtomicWaker::new() });
+    (Arc::clone(&tracked), Watch { tracked, timer: None })
+}
+
+impl Tracked {
+    /// Makes a transition, and has the watch look where it would not by itself.
+    pub(super) fn note(&self, transition: impl FnOnce(&mut Progress) -> bool) {
+        let mut state = self.state();
+        let unseen = transition(&mut state.progress) && !state.attended;
+        drop(state);
+        if unseen {
+            self.watch.wake();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch {
+    /// Before the connection's task works.
+    pub(super) fn attend(&self) {
+        self.tracked.state().attended = true;
+    }
+
+    /// After it: resolves with the deadline that passed. Deadlines that move away are noticed when the old one comes, so that a
+    /// request costs no timer.
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<Deadline> {
+        self.tracked.watch.register(cx.waker());
+        loop {
+            let mut state = self.tracked.state();
+            state.attended = false;
+            let next = state.progress.deadline(limits);
+            drop(state);
+            let Some((at, deadline)) = next else { return Poll::Pending };
+            if at <= Instant::now() {
+                return Poll::Ready(deadline);
+            }
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+            if timer.deadline() > at {
+                timer.as_mut().reset(at);
+            }
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
         }
     }
 }

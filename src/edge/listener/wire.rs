@@ -44,7 +44,7 @@ impl<S> Wire<S> {
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = written {
             let now = Instant::now();
-            self.progress.send_if_modified(|progress| progress.sent(bytes, now));
+            self.progress.note(|progress| progress.sent(bytes, now));
         }
         self.stall.judge(cx, written)
     }
@@ -62,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let chunk = &buf.filled()[before..];
         if !chunk.is_empty() {
             let now = Instant::now();
-            this.progress.send_if_modified(|progress| progress.received(chunk, now));
+            this.progress.note(|progress| progress.received(chunk, now));
         }
         Poll::Ready(Ok(()))
     }
