@@ -20,6 +20,7 @@ mod names;
 mod plan;
 mod reconcile;
 mod removal;
+mod requirements;
 mod state;
 mod step;
 mod store;
@@ -49,7 +50,7 @@ use crate::{
     isolation::{Isolation, OperatorScope, TenantScope},
     keys::MasterKey,
     platform::{db::Heard, ids::TenantId, random},
-    tenancy::Tenancy,
+    tenancy::{Plan, Tenancy},
 };
 
 /// The handle of this capability. Clones share it.
@@ -111,6 +112,7 @@ impl Provisioning {
         });
         let provisioning = Self(inner);
         provisioning.enlist_what_is_made();
+        provisioning.check_what_plans_require();
         Ok(provisioning)
     }
 
@@ -124,9 +126,13 @@ impl Provisioning {
         &self.0.layers
     }
 
-    /// Whether a tenant is held back without this layer.
-    fn is_essential(&self, layer: &dyn Layer) -> bool {
-        !self.0.rules.best_effort.iter().any(|name| name == layer.name())
+    /// Whether a tenant of this plan is held back without this layer.
+    fn is_essential(&self, layer: &dyn Layer, plan: &Plan) -> bool {
+        let named_in = |names: &[String]| names.iter().any(|name| name == layer.name());
+        match layer.extension() {
+            Some(_) => named_in(&plan.required_layers.0),
+            None => !named_in(&self.0.rules.best_effort),
+        }
     }
 
     /// From now on a tenant that is made or changed is looked at, whatever happens to this replica after its commit.

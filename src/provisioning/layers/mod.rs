@@ -1,6 +1,7 @@
 //! The layers that this binary has, one file each.
 
 mod database;
+mod graph;
 mod nats;
 mod placement;
 mod postgres;
@@ -9,12 +10,13 @@ mod role;
 mod schema;
 mod storage;
 mod template;
+mod vectors;
 
 use std::sync::Arc;
 
 pub use self::{
-    database::DatabaseLayer, nats::NatsLayer, placement::PlacementLayer, redis::RedisLayer, role::RoleLayer,
-    schema::SchemaLayer, storage::StorageLayer, template::TemplateLayer,
+    database::DatabaseLayer, graph::GraphLayer, nats::NatsLayer, placement::PlacementLayer, redis::RedisLayer,
+    role::RoleLayer, schema::SchemaLayer, storage::StorageLayer, template::TemplateLayer, vectors::VectorsLayer,
 };
 use super::Layer;
 use crate::{cells::Cells, config::Config, error::Result, platform::clock::Clock, templates::Templates};
@@ -28,6 +30,8 @@ pub fn known(cells: &Cells, templates: &Templates, config: &Config, clock: &Cloc
         Arc::new(DatabaseLayer::new(cells.clone())),
         Arc::new(SchemaLayer::new(cells.clone(), rules)),
         Arc::new(TemplateLayer::new(cells.clone(), templates.clone())),
+        Arc::new(VectorsLayer::new(cells.clone())),
+        Arc::new(GraphLayer::new(cells.clone())),
     ];
     if config.redis.is_on() {
         layers.push(Arc::new(RedisLayer::new(&config.redis)?));

@@ -17,10 +17,11 @@ use super::{
 use crate::support::{self, TestApp, moto::Moto, nats::NatsServer, redis::RedisServer};
 
 /// All layers that there are, in an order that they can be made in.
-const LAYERS: &[&str] = &["placement", "role", "database", "schema", "template", "redis", "nats", "storage"];
+const LAYERS: &[&str] =
+    &["placement", "role", "database", "schema", "template", "vectors", "graph", "redis", "nats", "storage"];
 
 /// How many of them are on cells.
-const ON_CELLS: usize = 5;
+const ON_CELLS: usize = 7;
 
 /// A server on which nobody provisions, every other server behind a proxy, and the layers in their order.
 struct Bench {
@@ -37,8 +38,13 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
-        let (cluster, redis_server, nats_server) =
-            (Cluster::start(), RedisServer::keeping_users(), NatsServer::start());
+        let (redis_server, nats_server) = (RedisServer::keeping_users(), NatsServer::start());
+        let extended = Cluster::with_extensions();
+        let has_extensions = extended.is_some();
+        if !has_extensions {
+            support::again::missing("scripts/postgres-extensions: vectors and graphs");
+        }
+        let cluster = extended.unwrap_or_else(Cluster::start);
         let moto = Moto::with_storage().await;
         let (postgres, redis) = (Proxy::before(&cluster.socket()), TcpProxy::before(redis_server.address).await);
         let nats = TcpProxy::before(nats_server.address).await;
@@ -66,6 +72,7 @@ impl Bench {
         assert_eq!(known.len(), LAYERS.len(), "every layer that there is is tried");
         let order = |layer: &Arc<dyn Layer>| LAYERS.iter().position(|name| *name == layer.name()).unwrap();
         let mut layers = known;
+        layers.retain(|layer| has_extensions || layer.extension().is_none());
         layers.sort_by_key(order);
         let servers = (cluster, redis_server, nats_server, moto);
         Self { app, postgres, redis, nats, storage, layers, tenants: 0, _servers: servers }

@@ -5,6 +5,7 @@ pub(crate) mod clusters;
 mod conformance;
 mod credentials;
 mod drift;
+mod extensions;
 mod intruder;
 mod kills;
 mod nats;
