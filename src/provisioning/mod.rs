@@ -21,6 +21,7 @@ mod plan;
 mod reconcile;
 mod removal;
 mod requirements;
+mod secrets;
 mod state;
 mod step;
 mod store;
@@ -51,6 +52,7 @@ use crate::{
     keys::MasterKey,
     platform::{db::Heard, ids::TenantId, random},
     tenancy::{Plan, Tenancy},
+    tenant_keys::TenantKeys,
 };
 
 /// The handle of this capability. Clones share it.
@@ -62,6 +64,8 @@ struct Inner {
     isolation: Isolation,
     tenancy: Tenancy,
     cells: Cells,
+    keys: TenantKeys,
+    /// Opens what was sealed before tenants' credentials were sealed with their own keys.
     master: MasterKey,
     rules: config::Provisioning,
     activation: Activation,
@@ -84,6 +88,7 @@ pub struct Parts {
     pub isolation: Isolation,
     pub tenancy: Tenancy,
     pub cells: Cells,
+    pub keys: TenantKeys,
     pub master: MasterKey,
     /// All layers that this binary has, in no order; the configuration says which are used, and in what order.
     pub known: Vec<Arc<dyn Layer>>,
@@ -103,6 +108,7 @@ impl Provisioning {
             isolation: parts.isolation,
             tenancy: parts.tenancy,
             cells: parts.cells,
+            keys: parts.keys,
             master: parts.master,
             rules,
             region,
@@ -113,6 +119,7 @@ impl Provisioning {
         let provisioning = Self(inner);
         provisioning.enlist_what_is_made();
         provisioning.check_what_plans_require();
+        provisioning.reseal_what_is_kept();
         Ok(provisioning)
     }
 

@@ -7,6 +7,7 @@ mod credentials;
 mod drift;
 mod extensions;
 mod intruder;
+mod keys;
 mod kills;
 mod nats;
 mod outage;
