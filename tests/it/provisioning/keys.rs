@@ -1,8 +1,10 @@
 //! Data keys as the first layer of a tenant's environment, and what of the data plane they seal.
 
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use tenantry::{
     error::Kind,
+    keys::MasterKey,
     provisioning::{Layer as _, Verdict, layers::KeysLayer},
 };
 
@@ -72,10 +74,23 @@ async fn credentials_are_sealed_with_the_tenants_key_follow_its_rotation_and_end
     assert_eq!(texts(&registry, versions).await, ["2"], "it is sealed anew");
     assert_eq!(service.ok(FETCH, json!({})).await, first, "and is the same");
 
+    // As a release from before left it: sealed by the platform.
+    let master = MasterKey::open(&app.app.config.master_key_file()).unwrap();
+    let secret = first["dataplaneCredentials"][0]["secret"].as_str().unwrap();
+    let before = master.seal(&format!("dataplane:{id}:role:0"), secret.as_bytes());
+    let digits: String = before.iter().map(|byte| format!("{byte:02x}")).collect();
+    let put = format!("update tenantry.dataplane_credentials set key_version = null, sealed = '\\x{digits}'");
+    registry.execute_unprepared(&put).await.unwrap();
+    assert_eq!(service.ok(FETCH, json!({})).await, first);
+    admin.ok(rotate, json!({ "id": id })).await;
+    app.app.tenant_keys.reconcile(id).await.unwrap();
+    assert_eq!(texts(&registry, versions).await, ["3"]);
+    assert_eq!(service.ok(FETCH, json!({})).await, first);
+
     // Everything the platform has, its own key included, opens nothing of it any more.
     let sealed = "select encode(sealed, 'hex') from tenantry.dataplane_credentials";
     assert!(!texts(&registry, sealed).await.is_empty());
     app.app.tenant_keys.shred(id).await.unwrap();
     assert_eq!(service.refused(FETCH, json!({})).await, "not_found");
-    assert_eq!(texts(&registry, versions).await, ["2"], "the row is there, and shut");
+    assert_eq!(texts(&registry, versions).await, ["3"], "the row is there, and shut");
 }
