@@ -24,8 +24,9 @@ run: bootstrap-run console ## A server with its own private PostgreSQL; prints G
 
 test: bootstrap-test console $(CLIENTS:package-lock.json=node_modules/.package-lock.json) ## The whole suite, on real servers
 	@bouncer=$$(scripts/pgbouncer 2>/dev/null) || echo "PgBouncer 1.21 or newer could not be had here; its test will say so"; \
+	  extensions=$$(scripts/postgres-extensions 2>/dev/null) || echo "PostgreSQL with pgvector and Apache AGE could not be had here; their tests will say so"; \
 	  moto=$$(scripts/moto) || echo "moto could not be had here; the tests of AWS KMS and S3 will say so"; \
-	  PATH="$${bouncer:+$$bouncer:}$${moto:+$$moto:}$$PATH" cargo test --workspace $(ARGS)
+	  TENANTRY_TEST_EXTENSIONS="$$extensions" PATH="$${bouncer:+$$bouncer:}$${moto:+$$moto:}$$PATH" cargo test --workspace $(ARGS)
 
 schema: bootstrap-run ## Write schema.graphql anew
 	@cargo run --quiet --bin tenantry -- schema > schema.graphql.new

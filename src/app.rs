@@ -96,8 +96,9 @@ impl App {
             isolation: isolation.clone(),
             tenancy: tenancy.clone(),
             cells: cells.clone(),
+            keys: tenant_keys.clone(),
             master,
-            known: provisioning::layers::known(&cells, &templates, &config, &clock)?,
+            known: provisioning::layers::known(&tenant_keys, (&cells, &templates), &config, &clock)?,
         };
         let provisioning = Provisioning::new(parts, &config)?;
         Ok(Self {

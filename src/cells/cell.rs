@@ -51,6 +51,16 @@ pub struct Extension {
     pub available: Option<String>,
     /// The version that is there in the cell's database.
     pub installed: Option<String>,
+    /// Whether the cell's login may install it, in a tenant's own database, too.
+    #[serde(default)]
+    pub creatable: bool,
+}
+
+impl Extension {
+    /// Whether a tenant of this tier finds it here: in the cell's database, or in one of its own.
+    pub fn serves(&self, tier: IsolationTier) -> bool {
+        self.creatable || (tier == IsolationTier::Standard && self.installed.is_some())
+    }
 }
 
 /// What the server of a cell said of itself when it was registered.
@@ -99,12 +109,10 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Whether the cell's server has the extension, installed or to be installed.
-    pub fn has_extension(&self, name: &str) -> bool {
-        self.facts
-            .extensions
-            .iter()
-            .any(|extension| extension.name == name && (extension.available.is_some() || extension.installed.is_some()))
+    /// The extensions that a tenant of this tier finds here.
+    pub fn extensions_for(&self, tier: IsolationTier) -> Vec<String> {
+        let found = self.facts.extensions.iter().filter(|extension| extension.serves(tier));
+        found.map(|extension| extension.name.clone()).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use futures::{StreamExt as _, stream};
 use serde::Deserialize;
 
-use super::{Cell, CellHealth, CellState, Cells, store};
+use super::{Cell, CellHealth, CellState, Cells, ServerFacts, probe::Probe, store};
 use crate::{
     error::Result,
     isolation::OperatorScope,
@@ -32,8 +32,8 @@ pub struct HealthChange {
 }
 
 impl Cells {
-    /// Asks every cell for a sign of life, and answers what has changed. Each replica looks for itself; what is news is
-    /// written once.
+    /// Asks every cell for a sign of life and what its server has, and answers whose health has changed. Each replica looks for
+    /// itself; what is news is written once.
     pub async fn check_all(&self) -> Result<Vec<HealthChange>> {
         let tx = self.isolation.observe_platform().await?;
         let cells = store::all(&tx).await?;
@@ -43,14 +43,17 @@ impl Cells {
         };
         let looked: Vec<_> = stream::iter(cells.into_iter().filter(here))
             .map(|cell| async move {
-                let (is, reason) = self.look(&cell).await;
-                (cell, is, reason)
+                let (is, reason, facts) = self.look(&cell).await;
+                (cell, is, reason, facts)
             })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        let mut changes = Vec::new();
-        for (cell, is, reason) in looked {
+        let (mut changes, mut has_news) = (Vec::new(), false);
+        for (cell, is, reason, facts) in looked {
+            if let Some(facts) = facts.filter(|facts| *facts != cell.facts) {
+                has_news |= self.note_facts(&cell, &facts).await?;
+            }
             if (cell.health, cell.health_reason.as_str()) == (is, reason.as_str()) {
                 continue;
             }
@@ -58,24 +61,39 @@ impl Cells {
                 changes.push(HealthChange { cell: cell.id, was: cell.health, is });
             }
         }
-        if !changes.is_empty() {
+        if has_news || !changes.is_empty() {
             self.tenancy.snapshots().refresh(TenantId::PLATFORM).await;
         }
         Ok(changes)
     }
 
-    async fn look(&self, cell: &Cell) -> (CellHealth, String) {
+    async fn look(&self, cell: &Cell) -> (CellHealth, String, Option<ServerFacts>) {
         let asked = async {
             let mut tx = self.open(cell)?.begin().await?;
             let sign: Sign = tx.json(SIGN_OF_LIFE, &[]).await?;
+            let facts = Probe::ask(&mut tx).await?.facts();
             tx.commit().await?;
-            Ok::<_, crate::error::Error>(sign)
+            Ok::<_, crate::error::Error>((sign, facts))
         };
         match asked.await {
-            Ok(Sign { in_recovery: false, read_only: false }) => (CellHealth::Healthy, String::new()),
-            Ok(_) => (CellHealth::Degraded, "it takes no writes".to_owned()),
-            Err(error) => (CellHealth::Unhealthy, error.message().to_owned()),
+            Ok((Sign { in_recovery: false, read_only: false }, facts)) => {
+                (CellHealth::Healthy, String::new(), Some(facts))
+            }
+            Ok(_) => (CellHealth::Degraded, "it takes no writes".to_owned(), None),
+            Err(error) => (CellHealth::Unhealthy, error.message().to_owned(), None),
         }
+    }
+
+    /// An extension came, the server is of another version: placement goes by it from now on.
+    async fn note_facts(&self, cell: &Cell, facts: &ServerFacts) -> Result<bool> {
+        let tx = self.isolation.begin_operator(&OperatorScope::system("cell-check")).await?;
+        if !store::set_facts(&tx, cell.id, facts, tx.stamp().at).await? {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        let entry = Entry::new("CellFactsChanged", "cell", cell.id).change(Some(&cell.facts), Some(facts))?;
+        tx.commit([entry]).await?;
+        Ok(true)
     }
 
     async fn note_health(&self, cell: &Cell, is: CellHealth, reason: &str) -> Result<bool> {

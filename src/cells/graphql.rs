@@ -33,6 +33,8 @@ pub struct CellExtension {
     available: Option<String>,
     /// The version that is there.
     installed: Option<String>,
+    /// Whether Tenantry may install it there, which tenants with a database of their own need.
+    creatable: bool,
 }
 
 #[Object(name = "Cell")]
@@ -115,7 +117,12 @@ impl CellObject {
     async fn extensions(&self) -> Vec<CellExtension> {
         let extensions = self.cell.facts.extensions.iter().cloned();
         extensions
-            .map(|found| CellExtension { name: found.name, available: found.available, installed: found.installed })
+            .map(|found| CellExtension {
+                name: found.name,
+                available: found.available,
+                installed: found.installed,
+                creatable: found.creatable,
+            })
             .collect()
     }
 

@@ -4,7 +4,7 @@
 //! else, on plain values, and the reason is kept; the address of a cell is sealed and never comes back; every replica knows
 //! every cell from the catalogue in memory, so that a new one needs no restart; a cell that is down is passed over.
 //!
-//! *Emits*: CellRegistered, CellDraining, CellRetired, CellHealthChanged; TenantPlaced, TenantUnplaced.
+//! *Emits*: CellRegistered, CellDraining, CellRetired, CellHealthChanged, CellFactsChanged; TenantPlaced, TenantUnplaced.
 //!
 //! The first cell is a database of its own beside the registry's, on the same PostgreSQL: in the registry's database itself a
 //! tenant's login could listen to its notifications and take its locks, which PostgreSQL shares by database.

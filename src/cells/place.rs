@@ -1,16 +1,21 @@
 //! Putting a tenant on a cell, and taking it off.
 
+use std::sync::Arc;
+
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 
-use super::{Candidate, Cells, Wish, choose, store};
+use super::{Candidate, Cell, CellState, Cells, Wish, choose, placement::is_for, residency, store};
 use crate::{
     error::{Error, Kind, Result},
     isolation::{OperatorScope, TenantScope},
     journal::Entry,
-    platform::ids::{CellId, TenantId},
+    platform::{
+        db::Tx,
+        ids::{CellId, TenantId},
+    },
     tenancy::{IsolationTier, Tenant},
 };
 
@@ -60,31 +65,37 @@ impl Cells {
     }
 
     /// Where the tenant would be put now.
-    pub async fn preview(&self, tenant: &Tenant) -> Result<super::Choice> {
+    pub async fn preview(&self, tenant: &Tenant, extensions: &[&str]) -> Result<super::Choice> {
         let tx = self.isolation.observe_platform().await?;
         let cells = store::all(&tx).await?;
         tx.end().await?;
-        choose(&Wish::of(tenant), &cells.iter().map(Candidate::from).collect::<Vec<_>>())
+        choose(&Wish::of(tenant, extensions), &cells.iter().map(Candidate::from).collect::<Vec<_>>())
     }
 
-    /// Puts the tenant on a cell, unless it is on one: then that. `dedicated` names the database of a tenant that has its own.
-    pub async fn place(&self, tenant: &Tenant, dedicated: &str) -> Result<(Placement, bool)> {
+    /// Puts the tenant on a cell, unless it is on one: then that. `dedicated` names the database of a tenant that has its own;
+    /// `extensions` are those that its plan requires.
+    pub async fn place(&self, tenant: &Tenant, dedicated: &str, extensions: &[&str]) -> Result<(Placement, bool)> {
         for _ in 0..LOOKS {
-            if let Some(placed) = self.try_place(tenant, dedicated).await? {
+            if let Some(placed) = self.try_place(tenant, dedicated, extensions).await? {
                 return Ok(placed);
             }
         }
         Err(Error::new(Kind::Unavailable, "others take the places of cells as they are looked at; it is tried again"))
     }
 
-    async fn try_place(&self, tenant: &Tenant, dedicated: &str) -> Result<Option<(Placement, bool)>> {
+    async fn try_place(
+        &self,
+        tenant: &Tenant,
+        dedicated: &str,
+        extensions: &[&str],
+    ) -> Result<Option<(Placement, bool)>> {
         let tx = self.isolation.begin_operator(&OperatorScope::system("placement")).await?;
         if let Some(found) = store::placement(&tx, tenant.id).await? {
             tx.commit_unrecorded("a read").await?;
             return Ok(Some((found, false)));
         }
         let cells = store::all(&tx).await?;
-        let choice = choose(&Wish::of(tenant), &cells.iter().map(Candidate::from).collect::<Vec<_>>())?;
+        let choice = choose(&Wish::of(tenant, extensions), &cells.iter().map(Candidate::from).collect::<Vec<_>>())?;
         if !store::take_place(&tx, choice.cell, tenant.id).await? {
             tx.rollback().await?;
             return Ok(None);
@@ -110,6 +121,43 @@ impl Cells {
         let entry = Entry::new("TenantPlaced", "tenant", tenant.id).change(None, Some(&placement))?;
         tx.commit_for(tenant.id, [entry]).await?;
         Ok(Some((placement, true)))
+    }
+
+    /// Whether the tenant finds these extensions where it is; where it has no place yet, on a cell where it may be, full or not.
+    ///
+    /// Errors: `invalid_input` at `plan` with what is missing where.
+    pub async fn check_extensions(&self, tx: &Tx, tenant: &Tenant, extensions: &[&str]) -> Result<()> {
+        let (cells, tier) = (self.all().await?, tenant.isolation_tier);
+        let lacking = |cell: &Cell| {
+            let has = cell.extensions_for(tier);
+            extensions.iter().filter(|name| !has.iter().any(|found| found == *name)).copied().collect::<Vec<_>>()
+        };
+        if let Some(placement) = store::placement(tx, tenant.id).await? {
+            let lacks = cells.iter().find(|cell| cell.id == placement.cell_id).map(|cell| lacking(cell));
+            let Some(lacks) = lacks.filter(|lacks| !lacks.is_empty()) else { return Ok(()) };
+            let rule = format!(
+                "requires {}, which is not available on the tenant's cell; move the tenant to one that has it",
+                lacks.join(", ")
+            );
+            return Err(Error::invalid("plan", rule));
+        }
+        let allowed = residency(tenant);
+        let may_be = |cell: &&Arc<Cell>| {
+            is_for(cell.tier, tier) && allowed.contains(&cell.region) && cell.state == CellState::Active
+        };
+        let missing: Vec<_> = cells.iter().filter(may_be).map(|cell| (lacking(cell), cell)).collect();
+        if missing.iter().any(|(lacks, _)| lacks.is_empty()) {
+            return Ok(());
+        }
+        let told: Vec<_> =
+            missing.iter().map(|(lacks, cell)| format!("{} has no {}", cell.name, lacks.join(", "))).collect();
+        let there = if told.is_empty() { "there is no cell".to_owned() } else { told.join("; ") };
+        let rule = format!(
+            "requires {}, which no cell in {} has for this tier: {there}",
+            extensions.join(", "),
+            allowed.join(", ")
+        );
+        Err(Error::invalid("plan", rule))
     }
 
     /// Where the tenant is, for Tenantry's own work.

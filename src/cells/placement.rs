@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::json;
 
-use super::{Cell, CellHealth, CellState};
+use super::{Cell, CellHealth, CellState, Extension};
 use crate::{
     error::{Error, Kind, Result},
     platform::ids::{CellId, TenantId},
@@ -20,6 +20,8 @@ pub struct Wish {
     pub home: String,
     /// Regions outside which nothing of the tenant may be.
     pub allowed: Vec<String>,
+    /// Extensions that its plan cannot do without.
+    pub extensions: Vec<String>,
 }
 
 /// What matters of a cell.
@@ -35,6 +37,7 @@ pub struct Candidate {
     pub takes_tenants: bool,
     pub is_healthy: bool,
     pub makes_databases: bool,
+    pub extensions: Vec<Extension>,
 }
 
 /// The cell, and why this one.
@@ -58,13 +61,26 @@ impl From<&Cell> for Candidate {
             takes_tenants: cell.state == CellState::Active,
             is_healthy: cell.health != CellHealth::Unhealthy,
             makes_databases: cell.facts.makes_databases,
+            extensions: cell.facts.extensions.clone(),
         }
     }
 }
 
 impl Wish {
-    pub fn of(tenant: &Tenant) -> Self {
-        Self { tenant: tenant.id, tier: tenant.isolation_tier, home: tenant.region.clone(), allowed: residency(tenant) }
+    pub fn of(tenant: &Tenant, extensions: &[&str]) -> Self {
+        Self {
+            tenant: tenant.id,
+            tier: tenant.isolation_tier,
+            home: tenant.region.clone(),
+            allowed: residency(tenant),
+            extensions: extensions.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    /// Those of its extensions that it would not find on `cell`.
+    fn missing<'a>(&'a self, cell: &Candidate) -> Vec<&'a str> {
+        let has = |name: &str| cell.extensions.iter().any(|found| found.name == name && found.serves(self.tier));
+        self.extensions.iter().map(String::as_str).filter(|name| !has(name)).collect()
     }
 }
 
@@ -93,14 +109,22 @@ pub fn choose(wish: &Wish, cells: &[Candidate]) -> Result<Choice> {
     Ok(Choice { cell: best.cell, region: best.region.clone(), reason: reason(wish, best, fitting.len()) })
 }
 
-fn fits(wish: &Wish, cell: &Candidate) -> bool {
-    let tier = match wish.tier {
-        IsolationTier::Standard => cell.tier == IsolationTier::Standard,
+/// Whether cells of one tier are for tenants of another.
+pub(super) fn is_for(cell: IsolationTier, tenant: IsolationTier) -> bool {
+    match tenant {
+        IsolationTier::Standard => cell == IsolationTier::Standard,
         // A database of its own keeps it apart on a shared server, too.
-        IsolationTier::Enterprise => cell.tier != IsolationTier::Premium && cell.makes_databases,
-        IsolationTier::Premium => cell.tier == IsolationTier::Premium && cell.makes_databases,
-    };
-    tier && cell.takes_tenants
+        IsolationTier::Enterprise => cell != IsolationTier::Premium,
+        IsolationTier::Premium => cell == IsolationTier::Premium,
+    }
+}
+
+fn fits(wish: &Wish, cell: &Candidate) -> bool {
+    let makes_databases = wish.tier == IsolationTier::Standard || cell.makes_databases;
+    makes_databases
+        && is_for(cell.tier, wish.tier)
+        && wish.missing(cell).is_empty()
+        && cell.takes_tenants
         && cell.is_healthy
         && cell.placed < cell.capacity
         && cell.reserved_for.is_none_or(|reserved| reserved == wish.tenant)
@@ -125,8 +149,12 @@ fn reason(wish: &Wish, cell: &Candidate, choices: usize) -> String {
     } else {
         ""
     };
+    let able = match wish.extensions.as_slice() {
+        [] => String::new(),
+        names => format!("; it has {}, which the plan requires", names.join(", ")),
+    };
     format!(
-        "{} in {place} {}: {} of {} places taken, {among}{shared}",
+        "{} in {place} {}: {} of {} places taken, {among}{shared}{able}",
         cell.name, cell.region, cell.placed, cell.capacity
     )
 }
@@ -143,6 +171,13 @@ fn none_fits(wish: &Wish, within: &[&Candidate]) -> Error {
         count(&|cell| !cell.is_healthy),
         count(&|cell| cell.placed >= cell.capacity),
     );
+    let rule = match wish.extensions.as_slice() {
+        [] => rule,
+        names => {
+            let without = count(&|cell| !wish.missing(cell).is_empty());
+            format!("{rule}; {without} have not {}, which the plan requires", names.join(", "))
+        }
+    };
     Error::new(Kind::Unavailable, rule)
 }
 
@@ -162,12 +197,13 @@ mod tests {
             takes_tenants: true,
             is_healthy: true,
             makes_databases: true,
+            extensions: Vec::new(),
         }
     }
 
     fn wish(tier: IsolationTier, allowed: &[&str]) -> Wish {
         let allowed = allowed.iter().map(|region| (*region).to_owned()).collect();
-        Wish { tenant: TenantId::generate(), tier, home: "eu".to_owned(), allowed }
+        Wish { tenant: TenantId::generate(), tier, home: "eu".to_owned(), allowed, extensions: Vec::new() }
     }
 
     fn chosen(wish: &Wish, cells: &[Candidate]) -> String {
@@ -199,6 +235,33 @@ mod tests {
         assert_eq!(choose(&wish(Standard, &["eu"]), &cells).unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(chosen(&wish(Standard, &["eu", "us"]), &cells), "far");
         assert_eq!(choose(&wish(Standard, &["eu"]), &[]).unwrap_err().kind(), Kind::Unavailable);
+    }
+
+    #[test]
+    fn a_cell_without_what_the_plan_requires_is_passed_over() {
+        let has = |installed: bool, creatable: bool| Extension {
+            name: "vector".to_owned(),
+            available: Some("0.8.0".to_owned()),
+            installed: installed.then(|| "0.8.0".to_owned()),
+            creatable,
+        };
+        let mut cells = [
+            cell("a", "eu", Standard, 0, 10),
+            cell("b", "eu", Standard, 1, 10),
+            cell("c", "eu", Standard, 2, 10),
+            cell("d", "eu", Standard, 3, 10),
+        ];
+        cells[1].extensions = vec![has(false, false)];
+        cells[2].extensions = vec![has(true, false)];
+        cells[3].extensions = vec![has(false, true)];
+        let asks = |tier| Wish { extensions: vec!["vector".to_owned()], ..wish(tier, &["eu"]) };
+        assert_eq!(chosen(&wish(Standard, &["eu"]), &cells), "a");
+        assert_eq!(chosen(&asks(Standard), &cells), "c");
+        assert_eq!(chosen(&asks(Enterprise), &cells), "d");
+        let reason = choose(&asks(Standard), &cells).unwrap().reason;
+        assert!(reason.ends_with("; it has vector, which the plan requires"), "{reason}");
+        let refused = choose(&asks(Standard), &cells[..2]).unwrap_err();
+        assert!(refused.message().ends_with("2 have not vector, which the plan requires"), "{refused}");
     }
 
     #[test]

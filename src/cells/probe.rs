@@ -26,8 +26,10 @@ const PROBE: &str = "
       'identity', d.oid::text || '@' || case when has_function_privilege('pg_control_system()', 'EXECUTE')
         then (select system_identifier::text from pg_control_system())
         else concat(inet_server_addr(), ':', inet_server_port(), '/', pg_postmaster_start_time()) end,
-      'extensions', (select coalesce(jsonb_agg(jsonb_build_object('name', name, 'available', default_version, 'installed', installed_version)
-        order by name), '[]') from pg_available_extensions where name in ('age', 'vector', 'pg_trgm', 'pgcrypto', 'postgis'))
+      'extensions', (select coalesce(jsonb_agg(jsonb_build_object('name', e.name, 'available', e.default_version, 'installed', e.installed_version,
+          'creatable', r.rolsuper or v.trusted) order by e.name), '[]')
+        from pg_available_extensions e left join pg_available_extension_versions v on v.name = e.name and v.version = e.default_version
+        where e.name in ('age', 'vector', 'pg_trgm', 'pgcrypto', 'postgis'))
     )::text
     from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()";
 
@@ -50,9 +52,13 @@ impl Probe {
     /// Connects and asks.
     pub(super) async fn of(db: &CellDb) -> Result<Self> {
         let mut tx = db.begin().await.map_err(|error| error.at("url"))?;
-        let probe = tx.json(PROBE, &[]).await.map_err(|error| error.at("url"))?;
+        let probe = Self::ask(&mut tx).await.map_err(|error| error.at("url"))?;
         tx.commit().await?;
         Ok(probe)
+    }
+
+    pub(super) async fn ask(tx: &mut CellTx) -> Result<Self> {
+        tx.json(PROBE, &[]).await
     }
 
     /// Refuses what cannot be a cell of this tier in this region, naming what to change.

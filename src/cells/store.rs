@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::FromQueryResult as _;
 
 use super::{
-    cell::{Cell, CellHealth, CellState},
+    cell::{Cell, CellHealth, CellState, ServerFacts},
     place::Placement,
 };
 use crate::{
@@ -32,6 +32,8 @@ const SET_HEALTH: &str = "
     update tenantry.cells set health = $2, health_reason = $3, updated_at = $4,
       health_since = case when health = $2 then health_since else $4 end
     where cell_id = $1 and (health, health_reason) is distinct from ($2, $3) returning health_since";
+/// Nothing where another replica has said the same.
+const SET_FACTS: &str = "update tenantry.cells set facts = $2, updated_at = $3 where cell_id = $1 and facts <> $2";
 /// A place, if there is one. Who takes the last one is decided by the row's lock.
 const TAKE: &str = "
     update tenantry.cells set placed = placed + 1,
@@ -119,6 +121,11 @@ pub(super) async fn set_health(
     now: DateTime<Utc>,
 ) -> Result<bool> {
     Ok(tx.row(SET_HEALTH, [cell.into(), health.into(), reason.into(), now.into()]).await?.is_some())
+}
+
+/// Whether that was news.
+pub(super) async fn set_facts(tx: &Tx, cell: CellId, facts: &ServerFacts, now: DateTime<Utc>) -> Result<bool> {
+    Ok(tx.execute(SET_FACTS, [cell.into(), facts.clone().into(), now.into()]).await? == 1)
 }
 
 pub(super) async fn take_place(tx: &Tx, cell: CellId, tenant: TenantId) -> Result<bool> {

@@ -1,5 +1,5 @@
 //! Short-lived credentials of a tenant's data plane: made when they are first asked for, renewed by the schedule before they
-//! end, sealed where they are kept.
+//! end, sealed with the tenant's key where they are kept.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -50,7 +50,10 @@ impl Provisioning {
             ));
         }
         let kept = self.good_ones(scope.tenant()).await?;
-        let opened: Vec<_> = kept.into_values().map(|one| self.open(scope.tenant(), one)).collect::<Result<_>>()?;
+        let mut opened = Vec::with_capacity(kept.len());
+        for one in kept.into_values() {
+            opened.push(self.open(scope.tenant(), one).await?);
+        }
         let told: Vec<_> =
             opened.iter().map(|one| json!({ "layer": one.layer, "validUntil": one.valid_until })).collect();
         let tx = self.0.isolation.begin(scope).await?;
@@ -161,11 +164,12 @@ impl Provisioning {
         let valid_until = issued_at + self.ttl();
         let Some(made) = layer.issue(&site, &IssueOrder { slot, valid_until }).await? else { return Ok(()) };
         let valid_until = made.valid_until.min(valid_until);
-        let purpose = purpose(tenant.id, layer.name(), slot.number());
+        let sealed = self.seal(tenant.id, (layer.name(), slot.number()), &made.secret).await?;
         let row = Kept {
             layer: layer.name().to_owned(),
             slot: slot.number(),
-            sealed: self.0.master.seal(&purpose, made.secret.expose().as_bytes()),
+            key_version: Some(sealed.version),
+            sealed: sealed.bytes,
             details: json!(made.details),
             issued_at,
             valid_until,
@@ -236,24 +240,20 @@ impl Provisioning {
         let now = self.0.isolation.clock().now();
         for row in rows.into_iter().filter(|row| row.layer == layer.name() && row.valid_until > now) {
             let order = IssueOrder { slot: Slot::of(row.slot), valid_until: row.valid_until };
-            let kept = self.open(site.tenant.id, row)?;
-            layer.reinstate(site, &order, &kept.secret).await?;
+            let secret = self.unseal(site.tenant.id, &row).await?;
+            layer.reinstate(site, &order, &secret).await?;
         }
         Ok(())
     }
 
-    fn open(&self, tenant: TenantId, kept: Kept) -> Result<DataplaneCredential> {
-        let secret = self.0.master.unseal(&purpose(tenant, &kept.layer, kept.slot), &kept.sealed)?;
+    async fn open(&self, tenant: TenantId, kept: Kept) -> Result<DataplaneCredential> {
+        let secret = self.unseal(tenant, &kept).await?;
         Ok(DataplaneCredential {
             layer: kept.layer,
             details: serde_json::from_value(kept.details).map_err(Error::internal)?,
-            secret: Secret::new(String::from_utf8_lossy(&secret).into_owned()),
+            secret,
             issued_at: kept.issued_at,
             valid_until: kept.valid_until,
         })
     }
-}
-
-fn purpose(tenant: TenantId, layer: &str, slot: i16) -> String {
-    format!("dataplane:{tenant}:{layer}:{slot}")
 }

@@ -35,6 +35,12 @@ pub trait Layer: fmt::Debug + Send + Sync {
         true
     }
 
+    /// The PostgreSQL extension that it is made of. Such a layer is made where the cell has the extension, and holds a tenant back
+    /// only where its plan requires it.
+    fn extension(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether it can be made where the tenant is: an extension may be missing on the cell. Asked before `ensure`.
     async fn availability(&self, _site: &Site) -> Result<Availability> {
         Ok(Availability::Here)
@@ -99,6 +105,8 @@ pub struct Site {
     pub placement: Option<Placement>,
     /// The cell of `placement`.
     pub cell: Option<Arc<Cell>>,
+    /// Extensions that the tenant's plan requires.
+    pub extensions: Vec<&'static str>,
     /// What this layer left when it was ensured last ([`Ensured::facts`]).
     pub facts: Map<String, Value>,
 }

@@ -20,6 +20,8 @@ mod names;
 mod plan;
 mod reconcile;
 mod removal;
+mod requirements;
+mod secrets;
 mod state;
 mod step;
 mod store;
@@ -49,7 +51,8 @@ use crate::{
     isolation::{Isolation, OperatorScope, TenantScope},
     keys::MasterKey,
     platform::{db::Heard, ids::TenantId, random},
-    tenancy::Tenancy,
+    tenancy::{Plan, Tenancy},
+    tenant_keys::TenantKeys,
 };
 
 /// The handle of this capability. Clones share it.
@@ -61,6 +64,8 @@ struct Inner {
     isolation: Isolation,
     tenancy: Tenancy,
     cells: Cells,
+    keys: TenantKeys,
+    /// Opens what was sealed before tenants' credentials were sealed with their own keys.
     master: MasterKey,
     rules: config::Provisioning,
     activation: Activation,
@@ -83,6 +88,7 @@ pub struct Parts {
     pub isolation: Isolation,
     pub tenancy: Tenancy,
     pub cells: Cells,
+    pub keys: TenantKeys,
     pub master: MasterKey,
     /// All layers that this binary has, in no order; the configuration says which are used, and in what order.
     pub known: Vec<Arc<dyn Layer>>,
@@ -102,6 +108,7 @@ impl Provisioning {
             isolation: parts.isolation,
             tenancy: parts.tenancy,
             cells: parts.cells,
+            keys: parts.keys,
             master: parts.master,
             rules,
             region,
@@ -111,6 +118,8 @@ impl Provisioning {
         });
         let provisioning = Self(inner);
         provisioning.enlist_what_is_made();
+        provisioning.check_what_plans_require();
+        provisioning.reseal_what_is_kept();
         Ok(provisioning)
     }
 
@@ -124,9 +133,13 @@ impl Provisioning {
         &self.0.layers
     }
 
-    /// Whether a tenant is held back without this layer.
-    fn is_essential(&self, layer: &dyn Layer) -> bool {
-        !self.0.rules.best_effort.iter().any(|name| name == layer.name())
+    /// Whether a tenant of this plan is held back without this layer.
+    fn is_essential(&self, layer: &dyn Layer, plan: &Plan) -> bool {
+        let named_in = |names: &[String]| names.iter().any(|name| name == layer.name());
+        match layer.extension() {
+            Some(_) => named_in(&plan.required_layers.0),
+            None => !named_in(&self.0.rules.best_effort),
+        }
     }
 
     /// From now on a tenant that is made or changed is looked at, whatever happens to this replica after its commit.

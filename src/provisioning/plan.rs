@@ -30,6 +30,7 @@ impl Provisioning {
         let tx = self.0.isolation.observe(tenant.id).await?;
         let records = store::records(&tx, tenant.id).await?;
         tx.end().await?;
+        let plan = self.0.tenancy.plan(&tenant.plan).await?;
         let mut planned = Vec::new();
         for layer in self.0.layers.iter().filter(|layer| layer.serves(tenant.isolation_tier)) {
             let record = records.iter().find(|record| record.layer == layer.name());
@@ -43,7 +44,7 @@ impl Provisioning {
             };
             planned.push(PlannedLayer {
                 layer: layer.name().to_owned(),
-                essential: self.is_essential(&**layer),
+                essential: self.is_essential(&**layer, &plan),
                 steps: if unavailable.is_some() { Vec::new() } else { layer.plan(&site).await? },
                 unavailable,
             });

@@ -89,8 +89,10 @@ impl Provisioning {
     /// In reverse: what stands on something goes before it.
     pub(super) async fn withdraw(&self, lease: &Lease) -> Result<End> {
         let Some(tenant) = self.tenant(lease.tenant_id).await? else { return Ok(End::Settled) };
+        let plan = self.0.tenancy.plan(&tenant.plan).await?;
         for (position, layer) in self.0.layers.iter().enumerate().rev() {
-            let step = Step { lease, layer, position, tenant: &tenant };
+            let is_essential = self.is_essential(&**layer, &plan);
+            let step = Step { lease, layer, position, is_essential, tenant: &tenant };
             if self.step(&step).await? == Outcome::Waiting {
                 return Ok(End::Waiting);
             }

@@ -22,6 +22,7 @@ pub(super) struct Step<'a> {
     pub(super) lease: &'a Lease,
     pub(super) layer: &'a Arc<dyn Layer>,
     pub(super) position: usize,
+    pub(super) is_essential: bool,
     pub(super) tenant: &'a Arc<Tenant>,
 }
 
@@ -53,7 +54,7 @@ impl Provisioning {
         record.wanted = step.lease.wanted;
         // As the configuration has them now.
         record.position = i16::try_from(step.position).unwrap_or(i16::MAX);
-        record.essential = self.is_essential(&**step.layer);
+        record.essential = step.is_essential;
         match task {
             Task::Nothing => Ok(Outcome::Done),
             Task::Wait(_) => Ok(Outcome::Waiting),

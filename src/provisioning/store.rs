@@ -8,11 +8,13 @@ use super::{
     state::{Record, Wanted},
 };
 use crate::{
-    error::Result,
+    error::{Error, Kind, Result},
+    keys::KeyVersion,
     platform::{
-        db::Tx,
+        db::{Tx, violated_constraint},
         ids::{LeaseId, TenantId},
     },
+    tenant_keys::Sealed,
 };
 
 /// What was asked for while somebody is at work is seen by who counts.
@@ -94,12 +96,18 @@ const SET_LAYER_HEALTH: &str = "
 
 /// The newest of each layer comes last.
 const CREDENTIALS: &str = "
-    select layer, slot, sealed, details, issued_at, valid_until, retired_at from tenantry.dataplane_credentials
+    select layer, slot, key_version, sealed, details, issued_at, valid_until, retired_at from tenantry.dataplane_credentials
     where tenant_id = $1 order by layer, issued_at";
+const CREDENTIALS_BEHIND: &str = "
+    select layer, slot, key_version, sealed, details, issued_at, valid_until, retired_at from tenantry.dataplane_credentials
+    where tenant_id = $1 and (key_version is null or key_version < $2) order by layer, slot limit $3";
+const RESEAL_CREDENTIAL: &str = "
+    update tenantry.dataplane_credentials set key_version = $4, sealed = $5
+    where tenant_id = $1 and layer = $2 and slot = $3 and sealed = $6";
 const KEEP_CREDENTIAL: &str = "
-    insert into tenantry.dataplane_credentials (tenant_id, layer, slot, sealed, details, issued_at, valid_until)
-    values ($1, $2, $3, $4, $5, $6, $7)
-    on conflict (tenant_id, layer, slot) do update set sealed = excluded.sealed, details = excluded.details,
+    insert into tenantry.dataplane_credentials (tenant_id, layer, slot, sealed, details, issued_at, valid_until, key_version)
+    values ($1, $2, $3, $4, $5, $6, $7, $8)
+    on conflict (tenant_id, layer, slot) do update set sealed = excluded.sealed, key_version = excluded.key_version, details = excluded.details,
       issued_at = excluded.issued_at, valid_until = excluded.valid_until, retired_at = null";
 /// Tenants one of whose layers has none that is less than half used up at $1; not those whose cell or layer is down.
 const CREDENTIALS_DUE: &str = "
@@ -124,6 +132,8 @@ const FORGET_CREDENTIALS: &str = "delete from tenantry.dataplane_credentials whe
 pub(super) struct Kept {
     pub(super) layer: String,
     pub(super) slot: i16,
+    /// Of the tenant's data key; none where the platform's has sealed it.
+    pub(super) key_version: Option<KeyVersion>,
     pub(super) sealed: Vec<u8>,
     pub(super) details: serde_json::Value,
     pub(super) issued_at: DateTime<Utc>,
@@ -284,8 +294,39 @@ pub(super) async fn keep_credential(tx: &Tx, tenant: TenantId, kept: &Kept) -> R
         kept.details.clone().into(),
         kept.issued_at.into(),
         kept.valid_until.into(),
+        kept.key_version.into(),
     ];
-    tx.execute(KEEP_CREDENTIAL, values).await?;
+    match tx.execute(KEEP_CREDENTIAL, values).await {
+        Err(error) if violated_constraint(&error) == Some("dataplane_credentials_key_fkey") => {
+            let message = "a data key was destroyed before what it sealed was stored; it is tried again";
+            Err(Error::new(Kind::Unavailable, message).because(error))
+        }
+        done => Ok(done.map(drop)?),
+    }
+}
+
+/// Sealed with an earlier version, or by the platform.
+pub(super) async fn credentials_behind(
+    tx: &Tx,
+    tenant: TenantId,
+    version: KeyVersion,
+    limit: i64,
+) -> Result<Vec<Kept>> {
+    let rows = tx.rows(CREDENTIALS_BEHIND, [tenant.into(), version.into(), limit.into()]).await?;
+    Ok(rows.iter().map(|row| Kept::from_query_result(row, "")).collect::<Result<_, _>>()?)
+}
+
+/// Nothing where the credential is another by now.
+pub(super) async fn reseal_credential(tx: &Tx, tenant: TenantId, before: &Kept, sealed: &Sealed) -> Result<()> {
+    let values = [
+        tenant.into(),
+        before.layer.as_str().into(),
+        before.slot.into(),
+        sealed.version.into(),
+        sealed.bytes.clone().into(),
+        before.sealed.clone().into(),
+    ];
+    tx.execute(RESEAL_CREDENTIAL, values).await?;
     Ok(())
 }
 

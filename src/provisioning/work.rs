@@ -48,13 +48,15 @@ impl Provisioning {
             return Ok(End::Settled);
         }
         let mut waits = false;
+        let plan = self.0.tenancy.plan(&tenant.plan).await?;
         for (position, layer) in
             self.0.layers.iter().enumerate().filter(|(_, layer)| layer.serves(tenant.isolation_tier))
         {
-            let step = Step { lease, layer, position, tenant: &tenant };
+            let is_essential = self.is_essential(&**layer, &plan);
+            let step = Step { lease, layer, position, is_essential, tenant: &tenant };
             match self.step(&step).await? {
                 Outcome::Done => {}
-                Outcome::Waiting if !self.is_essential(&**layer) => {}
+                Outcome::Waiting if !is_essential => {}
                 Outcome::Waiting => {
                     waits = true;
                     break;
@@ -114,7 +116,8 @@ impl Provisioning {
             None => None,
         };
         let facts = record.map_or_else(Map::new, Record::facts);
-        Ok(Site { tenant: tenant.clone(), names: Names::of(tenant.id), placement, cell, facts })
+        let extensions = self.extensions_of(&self.0.tenancy.plan(&tenant.plan).await?);
+        Ok(Site { tenant: tenant.clone(), names: Names::of(tenant.id), placement, cell, extensions, facts })
     }
 
     pub(super) async fn begin(&self) -> Result<OperatorTx> {

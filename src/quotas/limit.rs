@@ -135,6 +135,7 @@ mod tests {
             isolation_tier: IsolationTier::Standard,
             features: Default::default(),
             quotas: crate::tenancy::QuotaDefaults(quotas),
+            required_layers: Default::default(),
             sla,
             prices: serde_json::Value::Null,
             version: 1,

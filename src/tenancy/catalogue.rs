@@ -32,6 +32,7 @@ impl Tenancy {
         if let Some(answered) = tx.first_answer(conditions).await? {
             return Ok(answered);
         }
+        self.check_requirements(&tx, &plan, None).await?;
         plan.version = 1;
         plan.created_at = tx.stamp().at;
         plan.updated_at = plan.created_at;
@@ -59,6 +60,7 @@ impl Tenancy {
         let mut plan = before.clone();
         decide(&mut plan)?;
         plan.check()?;
+        self.check_requirements(&tx, &plan, None).await?;
         plan.version += 1;
         plan.updated_at = tx.stamp().at;
         plan::update(&tx, &plan).await?;

@@ -85,10 +85,14 @@ impl Tenancy {
         .await
     }
 
-    /// Refuses a plan that the tenant has outgrown, with the list of what is in the way.
+    /// Refuses a plan that requires what the tenant cannot have, and one that it has outgrown, with the list of what is in the way.
     pub(super) async fn check_fit(&self, tx: &TenantTx, plan: &Plan, fit: Fit) -> Result<()> {
         let present = store::lock(tx, tx.tenant()).await?;
-        if fit == Fit::Whatever || present.plan == plan.key {
+        if present.plan == plan.key {
+            return Ok(());
+        }
+        self.check_requirements(tx, plan, Some(&present)).await?;
+        if fit == Fit::Whatever {
             return Ok(());
         }
         let mut in_the_way = Vec::new();
@@ -284,7 +288,10 @@ impl Update {
 
 /// Whether where and how the tenant's environment has to be is another than before.
 fn needs_another_environment(before: &Tenant, after: &Tenant) -> bool {
-    before.isolation_tier != after.isolation_tier || before.region != after.region || before.sections != after.sections
+    before.isolation_tier != after.isolation_tier
+        || before.plan != after.plan
+        || before.region != after.region
+        || before.sections != after.sections
 }
 
 /// A region is a name of the operator's own: small letters, digits and '-'.

@@ -54,7 +54,7 @@ impl Tenancy {
             external_id: new.external_id,
             name: new.name,
             isolation_tier: new.isolation_tier.unwrap_or(plan.isolation_tier),
-            plan: plan.key,
+            plan: plan.key.clone(),
             region: new.region.unwrap_or_else(|| self.rules.default_region.clone()),
             status: Status::Created,
             archived_from: None,
@@ -75,6 +75,7 @@ impl Tenancy {
             created_at: now,
             updated_at: now,
         };
+        self.check_requirements(&tx, &plan, Some(&tenant)).await?;
         store::insert(&tx, &tenant).await?;
         let is_enlisted = self.enlist(&tx, tenant.id, now).await?;
         let mut entries = vec![Entry::new("TenantCreated", "tenant", tenant.id).change(None, Some(&tenant))?];

@@ -71,6 +71,7 @@ pub struct Tenancy {
     snapshots: Arc<Snapshots>,
     fits: Arc<RwLock<Vec<FitCheck>>>,
     enlist: Arc<RwLock<Option<Enlist>>>,
+    requirements: Arc<RwLock<Option<RequirementCheck>>>,
     rules: Arc<config::Tenancy>,
     /// The region that this server works for, if it is for one.
     region: Option<Arc<str>>,
@@ -78,6 +79,11 @@ pub struct Tenancy {
 
 /// Notes that a tenant's environment is to be made or changed. It runs in the transaction of the change; what it notes is done later.
 pub type Enlist = Arc<dyn for<'a> Fn(&'a Tx, TenantId, DateTime<Utc>) -> BoxFuture<'a, Result<()>> + Send + Sync>;
+
+/// Refuses what cannot be had: layers that a plan requires and nobody makes, or, of a tenant, that no cell has on which it is or
+/// may be placed. It runs in the transaction of the change.
+pub type RequirementCheck =
+    Arc<dyn for<'a> Fn(&'a Tx, &'a Plan, Option<&'a Tenant>) -> BoxFuture<'a, Result<()>> + Send + Sync>;
 
 impl std::fmt::Debug for Tenancy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -102,12 +108,36 @@ impl Tenancy {
         let snapshots = Arc::new(Snapshots::new(isolation.clone(), signals, rules.snapshot_bytes));
         snapshots.keep_of_tenants::<Parent>();
         let region = Some(region).filter(|region| !region.is_empty()).map(Arc::from);
-        Self { isolation, snapshots, fits: Arc::default(), enlist: Arc::default(), rules: Arc::new(rules), region }
+        Self {
+            isolation,
+            snapshots,
+            fits: Arc::default(),
+            enlist: Arc::default(),
+            requirements: Arc::default(),
+            rules: Arc::new(rules),
+            region,
+        }
     }
 
     /// From now on whoever is made, or needs another environment, is enlisted by `enlist`. For the house's construction.
     pub fn enlist_with(&self, enlist: Enlist) {
         *self.enlist.write().unwrap_or_else(PoisonError::into_inner) = Some(enlist);
+    }
+
+    /// From now on `check` is asked for what plans require. For the house's construction.
+    pub fn check_requirements_with(&self, check: RequirementCheck) {
+        *self.requirements.write().unwrap_or_else(PoisonError::into_inner) = Some(check);
+    }
+
+    async fn check_requirements(&self, tx: &Tx, plan: &Plan, tenant: Option<&Tenant>) -> Result<()> {
+        if plan.required_layers.0.is_empty() {
+            return Ok(());
+        }
+        let check = self.requirements.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match check {
+            Some(check) => check(tx, plan, tenant).await,
+            None => Err(Error::internal("nobody knows what plans may require")),
+        }
     }
 
     /// Whether there is anybody who makes environments.

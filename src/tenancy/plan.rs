@@ -17,6 +17,10 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Features(pub Vec<String>);
 
+/// Names of layers that tenants of a plan cannot do without, besides those that everybody has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct RequiredLayers(pub Vec<String>);
+
 /// Quota defaults, key → limit; none is unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct QuotaDefaults(pub std::collections::BTreeMap<String, Option<i64>>);
@@ -35,6 +39,9 @@ pub struct Model {
     pub features: Features,
     #[sea_orm(column_type = "JsonBinary")]
     pub quotas: QuotaDefaults,
+    #[sea_orm(column_type = "JsonBinary")]
+    #[serde(default)]
+    pub required_layers: RequiredLayers,
     #[sea_orm(column_type = "JsonBinary")]
     pub sla: Sla,
     #[sea_orm(column_type = "JsonBinary")]

@@ -51,7 +51,7 @@ use crate::{
 const TASK: &str = "tenant-keys";
 
 /// The handle of this capability. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TenantKeys {
     isolation: Isolation,
     tenancy: Tenancy,
@@ -61,9 +61,16 @@ pub struct TenantKeys {
     rules: Arc<config::Keys>,
 }
 
+impl std::fmt::Debug for TenantKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TenantKeys").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
 /// Seals anew, with the version that is given, a batch of what a capability keeps of the tenant under earlier ones. Runs again and
 /// again; a value that changed meanwhile is left to the next run.
-pub type Resealer = for<'a> fn(&'a TenantKeys, &'a TenantScope, KeyVersion) -> BoxFuture<'a, Result<Resealed>>;
+pub type Resealer =
+    Arc<dyn for<'a> Fn(&'a TenantKeys, &'a TenantScope, KeyVersion) -> BoxFuture<'a, Result<Resealed>> + Send + Sync>;
 
 /// What a batch left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +85,7 @@ impl TenantKeys {
         tenancy.snapshots().keep_of_tenants::<KeyRing>();
         let cache = Arc::new(Cache::new(rules.cache_keys, rules.cache_ttl));
         let keys = Self { isolation, tenancy, wrappers, cache, resealers: Arc::default(), rules: Arc::new(rules) };
-        keys.reseal_with(|keys, scope, version| secret::reseal(keys, scope, version).boxed());
+        keys.reseal_with(Arc::new(|keys, scope, version| secret::reseal(keys, scope, version).boxed()));
         keys
     }
 

@@ -31,11 +31,11 @@ impl Layer for PlacementLayer {
         if site.placement.is_some() {
             return Ok(Vec::new());
         }
-        Ok(vec![format!("put the tenant on cell {}", self.cells.preview(&site.tenant).await?.reason)])
+        Ok(vec![format!("put the tenant on cell {}", self.cells.preview(&site.tenant, &site.extensions).await?.reason)])
     }
 
     async fn ensure(&self, site: &Site) -> Result<Ensured> {
-        let (placement, is_new) = self.cells.place(&site.tenant, site.names.stem()).await?;
+        let (placement, is_new) = self.cells.place(&site.tenant, site.names.stem(), &site.extensions).await?;
         let mut facts = Map::new();
         facts.insert("region".to_owned(), json!(placement.region));
         facts.insert("reason".to_owned(), json!(placement.reason));

@@ -8,16 +8,14 @@ use serde_json::{Map, json};
 
 use super::{
     super::{Ensured, Layer, Names, Removed, Site, Slot, Verdict, literal, quoted},
-    postgres::{Difference, alone, close_logins, database_exists, db_of, mend, search_all, sentences},
+    postgres::{
+        Difference, EXTENSIONS, Namespace, alone, close_logins, database_exists, db_of, mend, search_all,
+        search_own_databases, sentences,
+    },
 };
-use crate::{
-    cells::{CellState, Cells},
-    config,
-    error::Result,
-    platform::db::CellTx,
-};
+use crate::{cells::Cells, config, error::Result, platform::db::CellTx};
 
-/// Values: the schema and role, the two logins. `elsewhere` is read from `pg_shdepend`, which has an index by role.
+/// Values: the schema and role, the two logins, the schemas of its graph and of its vectors. `elsewhere` is read from `pg_shdepend`, which has an index by role.
 const OBSERVE: &str = "
     with role as (select oid, rolname from pg_roles where rolname in ($1, $2, $3)),
     home as (select oid, nspowner, nspacl from pg_namespace where nspname = $1),
@@ -43,7 +41,7 @@ const OBSERVE: &str = "
             when classid = 'pg_proc'::regclass then format('REVOKE ALL ON ROUTINE %s FROM %I', objid::regprocedure, rolname)
             when classid = 'pg_type'::regclass then format('REVOKE ALL ON TYPE %s FROM %I', objid::regtype, rolname) end)), '[]')
         from dependency join pg_namespace n on n.oid = namespace
-        where namespace not in (select oid from home) and not starts_with(n.nspname, 'pg_temp_') and not starts_with(n.nspname, 'pg_toast')),
+        where namespace not in (select oid from home) and n.nspname not in ($4, $5) and not starts_with(n.nspname, 'pg_temp_') and not starts_with(n.nspname, 'pg_toast')),
       'settings', (select coalesce(jsonb_object_agg(role.rolname, s.setconfig), '{}') from role
         join pg_db_role_setting s on s.setrole = role.oid and s.setdatabase = (select oid from pg_database where datname = current_database())),
       'presets', (select coalesce(jsonb_agg(role.rolname), '[]') from role join pg_db_role_setting s on s.setrole = role.oid and s.setdatabase = 0)
@@ -59,26 +57,18 @@ const RESIDUE: &str =
 pub struct SchemaLayer {
     cells: Cells,
     statement_timeout: u128,
+    layers: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Seen {
-    exists: bool,
-    ours: bool,
-    grants: Vec<Grant>,
+    #[serde(flatten)]
+    home: Namespace,
     elsewhere: Vec<Elsewhere>,
     /// Of logins, in this database: `name=value`.
     settings: std::collections::BTreeMap<String, Vec<String>>,
     /// Roles with settings for all databases.
     presets: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Grant {
-    /// Empty: PUBLIC.
-    to: String,
-    what: String,
-    option: bool,
 }
 
 /// Something outside of the schema that a role of the tenant has.
@@ -99,7 +89,7 @@ struct Count {
 
 impl SchemaLayer {
     pub fn new(cells: Cells, rules: &config::Provisioning) -> Self {
-        Self { cells, statement_timeout: rules.tenant_statement_timeout.as_millis() }
+        Self { cells, statement_timeout: rules.tenant_statement_timeout.as_millis(), layers: rules.layers.clone() }
     }
 
     async fn begin(&self, site: &Site) -> Result<CellTx> {
@@ -108,11 +98,12 @@ impl SchemaLayer {
     }
 
     async fn see(tx: &mut CellTx, names: &Names) -> Result<Seen> {
-        tx.json(OBSERVE, &[names.stem(), &names.login(Slot::A), &names.login(Slot::B)]).await
+        let values = [names.stem(), &names.login(Slot::A), &names.login(Slot::B), &names.graph(), &names.vectors()];
+        tx.json(OBSERVE, &values).await
     }
 
     fn differences(&self, seen: &Seen, names: &Names, database: &str) -> Vec<Difference> {
-        let mut found = schema_differences(seen, names.stem());
+        let mut found = seen.home.differences(names.stem(), names.stem());
         for thing in &seen.elsewhere {
             let Elsewhere { role, object, .. } = thing;
             match &thing.revoke {
@@ -133,12 +124,25 @@ impl SchemaLayer {
         found
     }
 
+    /// The tenant's schema, then what its other layers have: nothing in which anybody else could make anything. PostgreSQL passes over
+    /// what is not there.
+    fn search_path(&self, names: &Names) -> String {
+        let mut schemas = vec![names.stem().to_owned()];
+        if self.layers.iter().any(|layer| layer == "vectors") {
+            schemas.extend([names.vectors(), EXTENSIONS.to_owned()]);
+        }
+        if self.layers.iter().any(|layer| layer == "graph") {
+            schemas.push("ag_catalog".to_owned());
+        }
+        schemas.join(", ")
+    }
+
     /// A login becomes the tenant's role as it begins, and finds the tenant's schema.
     fn setting_differences(&self, seen: &Seen, names: &Names, slot: Slot, database: &str) -> Option<Difference> {
         let login = names.login(slot);
         let mut wanted = [
             format!("role={}", names.stem()),
-            format!("search_path={}", names.stem()),
+            format!("search_path={}", self.search_path(names)),
             format!("statement_timeout={}", self.statement_timeout),
         ];
         wanted.sort();
@@ -149,42 +153,12 @@ impl SchemaLayer {
         }
         let place = format!("ALTER ROLE {} IN DATABASE {}", quoted(&login), quoted(database));
         let set = wanted.iter().filter_map(|setting| setting.split_once('='));
-        let set: Vec<_> = set.map(|(name, value)| format!("{place} SET {name} = {}", literal(value))).collect();
+        let set: Vec<_> = set.map(|(name, value)| format!("{place} SET {name} = {}", listed(value))).collect();
         Some(Difference::mended_by(
             format!("set what {login} begins with"),
             format!("{place} RESET ALL; {}", set.join("; ")),
         ))
     }
-}
-
-fn schema_differences(seen: &Seen, stem: &str) -> Vec<Difference> {
-    let schema = quoted(stem);
-    let mut found = Vec::new();
-    if !seen.exists {
-        found.push(Difference::mended_by(format!("make schema {stem}"), format!("CREATE SCHEMA {schema}")));
-    } else if !seen.ours {
-        found.push(Difference::mended_by(
-            "take the schema back",
-            format!("ALTER SCHEMA {schema} OWNER TO CURRENT_USER"),
-        ));
-    }
-    for grant in &seen.grants {
-        let intended = grant.to == stem && ["USAGE", "CREATE"].contains(&&*grant.what) && !grant.option;
-        if !intended {
-            let (who, role) = match grant.to.as_str() {
-                "" => ("everybody".to_owned(), "PUBLIC".to_owned()),
-                role => (role.to_owned(), quoted(role)),
-            };
-            let what = format!("take {} on the schema from {who}", grant.what);
-            found.push(Difference::mended_by(what, format!("REVOKE {} ON SCHEMA {schema} FROM {role}", grant.what)));
-        }
-    }
-    let has = |what: &str| seen.grants.iter().any(|grant| grant.to == stem && grant.what == what && !grant.option);
-    if !has("USAGE") || !has("CREATE") {
-        let statement = format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {schema}");
-        found.push(Difference::mended_by(format!("let {stem} use its schema and create in it"), statement));
-    }
-    found
 }
 
 #[async_trait]
@@ -250,16 +224,12 @@ impl Layer for SchemaLayer {
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {
         let mut found = search_all(&self.cells, RESIDUE, site.names.stem()).await?;
-        // In a database of its own, wherever that is.
-        for cell in self.cells.all().await?.iter().filter(|cell| cell.state != CellState::Retired) {
-            let db = self.cells.open(cell)?;
-            if database_exists(&db, site.names.stem()).await? {
-                let mut tx = db.begin_in(site.names.stem()).await?;
-                let there: Vec<String> = tx.json(RESIDUE, &[site.names.stem()]).await?;
-                tx.commit().await?;
-                found.extend(there.into_iter().map(|schema| format!("{schema} in its database on cell {}", cell.name)));
-            }
-        }
+        found.extend(search_own_databases(&self.cells, &site.names, RESIDUE, site.names.stem()).await?);
         Ok(found)
     }
+}
+
+/// A list is set element by element.
+fn listed(value: &str) -> String {
+    value.split(", ").map(literal).collect::<Vec<_>>().join(", ")
 }

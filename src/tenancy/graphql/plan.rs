@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     tenancy::{
         IsolationTier, Plan, Sla, SlaOverrides,
-        plan::{Features, QuotaDefaults},
+        plan::{Features, QuotaDefaults, RequiredLayers},
     },
 };
 
@@ -46,6 +46,11 @@ impl PlanObject {
     /// Limits of tenants without an override.
     async fn quotas(&self) -> Vec<QuotaDefault<'_>> {
         self.0.quotas.0.iter().map(|(key, limit)| QuotaDefault { key, limit: *limit }).collect()
+    }
+
+    /// Layers that its tenants cannot do without: `vectors`, `graph`. They are placed only where there is what these need.
+    async fn required_layers(&self) -> &[String] {
+        &self.0.required_layers.0
     }
 
     async fn sla(&self) -> SlaTerms {
@@ -84,6 +89,9 @@ pub struct CreatePlanInput {
     pub features: Vec<String>,
     #[graphql(default)]
     pub quotas: Vec<QuotaDefaultInput>,
+    /// Layers that its tenants cannot do without: `vectors`, `graph`.
+    #[graphql(default)]
+    pub required_layers: Vec<String>,
     pub sla: SlaInput,
 }
 
@@ -98,6 +106,7 @@ pub struct UpdatePlanInput {
     pub isolation_tier: Option<IsolationTier>,
     pub features: Option<Vec<String>>,
     pub quotas: Option<Vec<QuotaDefaultInput>>,
+    pub required_layers: Option<Vec<String>>,
     pub sla: Option<SlaInput>,
 }
 
@@ -122,6 +131,7 @@ impl TryFrom<CreatePlanInput> for Plan {
             isolation_tier: input.isolation_tier,
             features: Features(input.features),
             quotas: quotas(input.quotas)?,
+            required_layers: RequiredLayers(input.required_layers),
             sla: Sla {
                 uptime: sla.uptime.ok_or_else(need("uptime"))?,
                 support_hours: sla.support_hours.ok_or_else(need("supportHours"))?,
@@ -147,6 +157,9 @@ impl UpdatePlanInput {
         }
         if let Some(limits) = self.quotas {
             plan.quotas = quotas(limits)?;
+        }
+        if let Some(layers) = self.required_layers {
+            plan.required_layers = RequiredLayers(layers);
         }
         if let Some(sla) = self.sla {
             plan.sla = plan.sla.with(&sla.into());

@@ -1,6 +1,9 @@
 //! PostgreSQL clusters of their own, as cells.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use sea_orm::{ConnectOptions, ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
 use serde_json::{Value, json};
@@ -15,12 +18,26 @@ use crate::support::{Client, folder};
 pub(crate) struct Cluster {
     name: String,
     server: Option<EmbeddedPostgres>,
+    /// Folder of its binaries; none: this machine's own.
+    bin: Option<PathBuf>,
 }
 
 impl Cluster {
     pub(crate) fn start() -> Self {
+        Self::of(None)
+    }
+
+    /// With pgvector and Apache AGE (`scripts/postgres-extensions`); none where that could not be had.
+    #[expect(clippy::disallowed_methods, reason = "tests are told by their environment where it is")]
+    pub(crate) fn with_extensions() -> Option<Self> {
+        let bin = std::env::var_os("TENANTRY_TEST_EXTENSIONS").map(PathBuf::from).filter(|bin| bin.is_dir());
+        bin.map(|bin| Self::of(Some(bin)))
+    }
+
+    fn of(bin: Option<PathBuf>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
-        let mut cluster = Self { name: format!("cluster-{}", COUNT.fetch_add(1, Ordering::Relaxed)), server: None };
+        let name = format!("cluster-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut cluster = Self { name, server: None, bin };
         cluster.start_again();
         cluster
     }
@@ -29,7 +46,8 @@ impl Cluster {
         let dir = folder().join(&self.name);
         let settings =
             vec![("max_connections".to_owned(), "60".to_owned()), ("shared_buffers".to_owned(), "32MB".to_owned())];
-        self.server = Some(EmbeddedPostgres::start(Settings { dir, bin: None, durable: false, settings }).unwrap());
+        self.server =
+            Some(EmbeddedPostgres::start(Settings { dir, bin: self.bin.clone(), durable: false, settings }).unwrap());
     }
 
     pub(crate) fn stop(&mut self) {
@@ -73,7 +91,7 @@ pub(crate) async fn register(admin: &Client, name: &str, tier: &str, url: &str) 
 }
 
 pub(crate) const REGISTER: &str = "mutation($input: RegisterCellInput!) { registerCell(input: $input) {
-    cell { id name region tier state health capacity placed serverVersion extensions { name available installed } version } } }";
+    cell { id name region tier state health capacity placed serverVersion extensions { name available installed creatable } version } } }";
 
 pub(crate) fn stem(tenant: TenantId) -> String {
     format!("t_{}", tenant.uuid().simple())

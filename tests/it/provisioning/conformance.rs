@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tenantry::{
+    app::App,
     platform::ids::TenantId,
     provisioning::{Layer, Verdict, layers},
     tenancy::IsolationTier,
@@ -17,10 +18,11 @@ use super::{
 use crate::support::{self, TestApp, moto::Moto, nats::NatsServer, redis::RedisServer};
 
 /// All layers that there are, in an order that they can be made in.
-const LAYERS: &[&str] = &["placement", "role", "database", "schema", "template", "redis", "nats", "storage"];
+const LAYERS: &[&str] =
+    &["placement", "role", "database", "schema", "template", "vectors", "graph", "redis", "nats", "storage"];
 
 /// How many of them are on cells.
-const ON_CELLS: usize = 5;
+const ON_CELLS: usize = 7;
 
 /// A server on which nobody provisions, every other server behind a proxy, and the layers in their order.
 struct Bench {
@@ -37,8 +39,13 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
-        let (cluster, redis_server, nats_server) =
-            (Cluster::start(), RedisServer::keeping_users(), NatsServer::start());
+        let (redis_server, nats_server) = (RedisServer::keeping_users(), NatsServer::start());
+        let extended = Cluster::with_extensions();
+        let has_extensions = extended.is_some();
+        if !has_extensions {
+            support::again::missing("scripts/postgres-extensions: vectors and graphs");
+        }
+        let cluster = extended.unwrap_or_else(Cluster::start);
         let moto = Moto::with_storage().await;
         let (postgres, redis) = (Proxy::before(&cluster.socket()), TcpProxy::before(redis_server.address).await);
         let nats = TcpProxy::before(nats_server.address).await;
@@ -62,10 +69,14 @@ impl Bench {
         let template = "mutation { registerSchemaTemplate(input: {name: \"shop\", files: [
             {name: \"V1__items.sql\", sql: \"create table items (id bigint primary key)\"}]}) { template { version } } }";
         admin.ok(template, serde_json::json!({})).await;
-        let known = layers::known(&app.app.cells, &app.app.templates, &app.app.config, &app.app.clock).unwrap();
+        let App { tenant_keys, cells, templates, config, clock, .. } = &app.app;
+        let mut known = layers::known(tenant_keys, (cells, templates), config, clock).unwrap();
+        // Destroyed keys are not made again: they have a test of their own.
+        known.retain(|layer| layer.name() != "keys");
         assert_eq!(known.len(), LAYERS.len(), "every layer that there is is tried");
         let order = |layer: &Arc<dyn Layer>| LAYERS.iter().position(|name| *name == layer.name()).unwrap();
         let mut layers = known;
+        layers.retain(|layer| has_extensions || layer.extension().is_none());
         layers.sort_by_key(order);
         let servers = (cluster, redis_server, nats_server, moto);
         Self { app, postgres, redis, nats, storage, layers, tenants: 0, _servers: servers }

@@ -1,10 +1,16 @@
 //! What the layers in PostgreSQL share: how differences are mended, logins closed, things counted, leftovers found.
 
+mod extension;
+mod namespace;
 mod scram;
 
 use futures::{StreamExt as _, stream};
 
-pub(super) use self::scram::verifier;
+pub(super) use self::{
+    extension::{EXTENSIONS, Extension},
+    namespace::{NAMESPACE, Namespace},
+    scram::verifier,
+};
 use super::super::{Names, Site, Slot, literal};
 use crate::{
     cells::{Cell, CellState, Cells},
@@ -84,6 +90,26 @@ pub(super) async fn search_all(cells: &Cells, query: &'static str, stem: &str) -
         .collect()
         .await;
     Ok(found.into_iter().collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// The same in the tenant's own database, on whichever cell that is.
+pub(super) async fn search_own_databases(
+    cells: &Cells,
+    names: &Names,
+    query: &'static str,
+    value: &str,
+) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for cell in cells.all().await?.iter().filter(|cell| cell.state != CellState::Retired) {
+        let db = cells.open(cell)?;
+        if database_exists(&db, names.stem()).await? {
+            let mut tx = db.begin_in(names.stem()).await?;
+            let there: Vec<String> = tx.json(query, &[value]).await?;
+            tx.commit().await?;
+            found.extend(there.into_iter().map(|thing| format!("{thing} in its database on cell {}", cell.name)));
+        }
+    }
+    Ok(found)
 }
 
 async fn search(cells: &Cells, cell: &Cell, query: &str, stem: &str) -> Result<Vec<String>> {
