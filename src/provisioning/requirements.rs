@@ -18,13 +18,15 @@ impl Provisioning {
 
     /// From now on a plan, a new tenant and a change of plan are refused where what is required cannot be had.
     pub(super) fn check_what_plans_require(&self) {
-        let (layers, cells) = (self.0.layers.clone(), self.0.cells.clone());
+        // The layers know the tenants: held here, neither would ever be let go of.
+        let inner = Arc::downgrade(&self.0);
         self.0.tenancy.check_requirements_with(Arc::new(move |tx, plan, tenant| {
-            let (layers, cells) = (layers.clone(), cells.clone());
+            let inner = inner.clone();
             async move {
-                check_names(&layers, plan, if tenant.is_some() { "plan" } else { "requiredLayers" })?;
+                let inner = inner.upgrade().ok_or_else(|| Error::unavailable("the server is shutting down"))?;
+                check_names(&inner.layers, plan, if tenant.is_some() { "plan" } else { "requiredLayers" })?;
                 match tenant {
-                    Some(tenant) => cells.check_extensions(tx, tenant, &extensions(&layers, plan)).await,
+                    Some(tenant) => inner.cells.check_extensions(tx, tenant, &extensions(&inner.layers, plan)).await,
                     None => Ok(()),
                 }
             }

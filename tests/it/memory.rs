@@ -1,6 +1,14 @@
 //! What the server takes when nothing happens. The bound of the release build is the benchmark's.
 
-use crate::{binary::Binary, support::database};
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use serde_json::json;
+
+use crate::{
+    binary::Binary,
+    support::{TestApp, database},
+};
 
 #[tokio::test]
 async fn an_idle_server_is_small() {
@@ -8,4 +16,30 @@ async fn an_idle_server_is_small() {
     let resident = server.resident();
     println!("a server that has just started takes {} KiB (debug build)", resident >> 10);
     assert!(resident < 200 << 20, "{resident} bytes");
+}
+
+/// What one part of the house holds of another that holds it is never let go of: its connections would stay, here and wherever an `App` is
+/// made more than once.
+#[tokio::test]
+async fn a_house_that_is_left_closes_its_connections() {
+    for layers in ["", "\"keys\", \"placement\", \"role\", \"database\", \"schema\", \"vectors\", \"graph\""] {
+        let app = TestApp::with(&format!("[provisioning]\nlayers = [{layers}]\n")).await;
+        let tenant = app.tenant("left").await;
+        app.full_service(&tenant).await.ok("{ tenant { id } }", json!({})).await;
+        let database = app.database.clone();
+        drop(app);
+        let asker = database.superuser().await;
+        let logins =
+            "select count(*) from pg_stat_activity where datname = current_database() and usename = 'tenantry_login'";
+        let mut left = i64::MAX;
+        for _ in 0..100 {
+            let row = asker.query_one_raw(Statement::from_string(DbBackend::Postgres, logins)).await.unwrap().unwrap();
+            left = row.try_get_by_index(0).unwrap();
+            if left == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(left, 0, "connections of a server with the layers [{layers}]");
+    }
 }
