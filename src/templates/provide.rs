@@ -51,9 +51,12 @@ pub struct Emptied {
     pub others: u64,
 }
 
+/// Of a schema's relations; found by `pg_depend`, which has an index by schema.
 const COUNT: &str = "
     select jsonb_build_object('tables', count(*) filter (where relkind in ('r', 'p')), 'others', count(*) filter (where relkind not in ('r', 'p', 'i', 'I', 't')))::text
-    from pg_class where relnamespace = to_regnamespace(quote_ident($1))";
+    from pg_depend d join pg_class on pg_class.oid = case d.classid when 'pg_class'::regclass then d.objid
+      else (select typrelid from pg_type t where t.oid = d.objid) end
+    where d.refclassid = 'pg_namespace'::regclass and d.refobjid = to_regnamespace(quote_ident($1)) and d.classid in ('pg_class'::regclass, 'pg_type'::regclass)";
 
 impl Templates {
     /// What [`Templates::provide`] would do for a tenant whose schema is not there yet.

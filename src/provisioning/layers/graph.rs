@@ -47,7 +47,8 @@ const LABELS: &str = "
           and (c.relkind = 'r' or c.relkind = 'S' and not exists (select from pg_depend d
             where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')))))::text";
 const TABLES: &str =
-    "select to_jsonb(count(*))::text from pg_class where relnamespace = to_regnamespace($1) and relkind in ('r', 'p')";
+    "select to_jsonb(count(*))::text from pg_depend d join pg_class c on c.oid = d.objid where d.refclassid = 'pg_namespace'::regclass
+      and d.refobjid = to_regnamespace($1) and d.classid = 'pg_class'::regclass and c.relkind in ('r', 'p')";
 const MAY_MAKE: &str = "
     select to_jsonb(coalesce(has_schema_privilege(to_regnamespace('ag_catalog'), 'USAGE')
       and has_table_privilege(to_regclass('ag_catalog.ag_graph'), 'SELECT')

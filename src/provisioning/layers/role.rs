@@ -20,17 +20,24 @@ use crate::{
     platform::{db::CellTx, random, secret::Secret},
 };
 
-/// Values: the role, its two logins.
+/// Values: the role, its two logins. Memberships are found by either side, each of which has an index; a join that may match by both reads
+/// those of all tenants.
 const OBSERVE: &str = "
+    with own as (select oid from pg_roles where rolname in ($1, $2, $3)),
+    membership as (
+      select a.member, a.roleid, a.admin_option from own join pg_auth_members a on a.member = own.oid
+      union all
+      select a.member, a.roleid, a.admin_option from own join pg_auth_members a on a.roleid = own.oid
+      where a.member <> (select oid from pg_roles where rolname = current_user)
+    )
     select jsonb_build_object(
       'roles', (select coalesce(jsonb_agg(jsonb_build_object('name', rolname, 'login', rolcanlogin, 'inherit', rolinherit,
           'limit', rolconnlimit, 'attributes', array_remove(array[
             case when rolsuper then 'SUPERUSER' end, case when rolcreaterole then 'CREATEROLE' end, case when rolcreatedb then 'CREATEDB' end,
             case when rolreplication then 'REPLICATION' end, case when rolbypassrls then 'BYPASSRLS' end], null),
           'ours', pg_has_role(oid, 'USAGE'))), '[]') from pg_roles where rolname in ($1, $2, $3)),
-      'memberships', (select coalesce(jsonb_agg(distinct jsonb_build_object('member', m.rolname, 'of', g.rolname, 'admin', a.admin_option)), '[]')
-        from pg_auth_members a join pg_roles m on m.oid = a.member join pg_roles g on g.oid = a.roleid
-        where m.rolname in ($1, $2, $3) or g.rolname in ($1, $2, $3) and m.rolname <> current_user)
+      'memberships', (select coalesce(jsonb_agg(distinct jsonb_build_object(
+          'member', pg_get_userbyid(member), 'of', pg_get_userbyid(roleid), 'admin', admin_option)), '[]') from membership)
     )::text";
 const RESIDUE: &str =
     "select coalesce(jsonb_agg('role ' || rolname), '[]')::text from pg_roles where starts_with(rolname, $1)";

@@ -46,10 +46,13 @@ const OBSERVE: &str = "
         join pg_db_role_setting s on s.setrole = role.oid and s.setdatabase = (select oid from pg_database where datname = current_database())),
       'presets', (select coalesce(jsonb_agg(role.rolname), '[]') from role join pg_db_role_setting s on s.setrole = role.oid and s.setdatabase = 0)
     )::text";
+/// Of a schema's relations, types of rows included. `pg_depend` has an index by schema, `pg_class` has none.
 const COUNT: &str = "
     select jsonb_build_object('tables', count(*) filter (where relkind in ('r', 'p')), 'others', count(*) filter (where relkind not in ('r', 'p', 'i', 'I', 't')),
       'exists', to_regnamespace($1) is not null)::text
-    from pg_class where relnamespace = to_regnamespace($1)";
+    from pg_depend d join pg_class on pg_class.oid = case d.classid when 'pg_class'::regclass then d.objid
+      else (select typrelid from pg_type t where t.oid = d.objid) end
+    where d.refclassid = 'pg_namespace'::regclass and d.refobjid = to_regnamespace($1) and d.classid in ('pg_class'::regclass, 'pg_type'::regclass)";
 const RESIDUE: &str =
     "select coalesce(jsonb_agg('schema ' || nspname), '[]')::text from pg_namespace where starts_with(nspname, $1)";
 

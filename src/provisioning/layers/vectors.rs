@@ -23,7 +23,8 @@ const VECTOR: Extension = Extension {
     is_preloaded: false,
 };
 const TABLES: &str =
-    "select to_jsonb(count(*))::text from pg_class where relnamespace = to_regnamespace($1) and relkind in ('r', 'p')";
+    "select to_jsonb(count(*))::text from pg_depend d join pg_class c on c.oid = d.objid where d.refclassid = 'pg_namespace'::regclass
+      and d.refobjid = to_regnamespace($1) and d.classid = 'pg_class'::regclass and c.relkind in ('r', 'p')";
 const RESIDUE: &str =
     "select coalesce(jsonb_agg('schema ' || nspname), '[]')::text from pg_namespace where nspname = $1";
 
