@@ -1,8 +1,5 @@
 //! What the server takes when nothing happens. The bound of the release build is the benchmark's.
 
-use std::time::Duration;
-
-use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::json;
 
 use crate::{
@@ -28,18 +25,6 @@ async fn a_house_that_is_left_closes_its_connections() {
         app.full_service(&tenant).await.ok("{ tenant { id } }", json!({})).await;
         let database = app.database.clone();
         drop(app);
-        let asker = database.superuser().await;
-        let logins =
-            "select count(*) from pg_stat_activity where datname = current_database() and usename = 'tenantry_login'";
-        let mut left = i64::MAX;
-        for _ in 0..100 {
-            let row = asker.query_one_raw(Statement::from_string(DbBackend::Postgres, logins)).await.unwrap().unwrap();
-            left = row.try_get_by_index(0).unwrap();
-            if left == 0 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        assert_eq!(left, 0, "connections of a server with the layers [{layers}]");
+        assert_eq!(database.connections_left().await, 0, "connections of a server with the layers [{layers}]");
     }
 }

@@ -476,6 +476,40 @@ async fn expired_reservations_of_a_tenant_with_many_do_not_hold_up_another_tenan
     assert_eq!(column(&app, &left).await, ["401"]);
 }
 
+#[tokio::test]
+async fn a_reservation_that_ends_is_found_without_reading_all_that_are_held() {
+    let app = TestApp::with("worker.interval = \"1h\"").await;
+    let (acme, others) = (app.tenant("acme").await, app.tenant("others").await);
+    let service = app.full_service(&acme).await;
+    // Statistics of a moment ago, when nearly nothing was held.
+    let fill = |state, ended, rows| {
+        format!(
+            "insert into tenantry.quota_reservations (tenant_id, reservation_id, subject, state, holds, created_at, expires_at, ended_at)
+             select '{}', gen_random_uuid(), 'x', '{state}', '[]', now(), now() + interval '1 hour', {ended} from generate_series(1, {rows});",
+            others.id
+        )
+    };
+    let superuser = app.database.superuser().await;
+    let reservations = "alter table tenantry.quota_reservations set (autovacuum_enabled = off)";
+    superuser.execute_unprepared(reservations).await.unwrap();
+    superuser.execute_unprepared(&fill("RELEASED", "now()", 20_000)).await.unwrap();
+    superuser.execute_unprepared("analyze tenantry.quota_reservations").await.unwrap();
+    superuser.execute_unprepared(&fill("HELD", "null", 5_000)).await.unwrap();
+    for _ in 0..10 {
+        let reserved = reserve(&service, &[("max_users", 1)]).await;
+        let id = reserved["reservation"]["id"].as_str().unwrap();
+        service.ok(RELEASE, named(id)).await;
+    }
+    // A connection tells what it has read when it ends, at the latest.
+    let database = app.database.clone();
+    drop((service, app));
+    assert_eq!(database.connections_left().await, 0);
+    let read = "select sum(idx_tup_read)::bigint as read from pg_stat_all_indexes where relname = 'quota_reservations'";
+    let row = superuser.query_one_raw(Statement::from_string(DbBackend::Postgres, read)).await.unwrap().unwrap();
+    let read: i64 = row.try_get("", "read").unwrap();
+    assert!(read < 1000, "{read} entries of indexes were read for 20 statements");
+}
+
 /// The column `it`, read by a superuser.
 async fn column(app: &TestApp, sql: &str) -> Vec<String> {
     let statement = Statement::from_string(DbBackend::Postgres, sql);

@@ -4,9 +4,10 @@ use std::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
-use sea_orm::{ConnectOptions, ConnectionTrait as _, DatabaseConnection};
+use sea_orm::{ConnectOptions, ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
 use tenantry::{
     app::App,
     config::Config,
@@ -94,6 +95,23 @@ impl Database {
     /// A connection that may do everything.
     pub async fn superuser(&self) -> DatabaseConnection {
         connect(&self.superuser_url()).await
+    }
+
+    /// How many connections of servers stay when they have had time to close them.
+    pub async fn connections_left(&self) -> i64 {
+        let superuser = self.superuser().await;
+        let logins =
+            "select count(*) from pg_stat_activity where datname = current_database() and usename = 'tenantry_login'";
+        let mut left = i64::MAX;
+        for _ in 0..100 {
+            let statement = Statement::from_string(DbBackend::Postgres, logins);
+            left = superuser.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap();
+            if left == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        left
     }
 
     /// From here on whoever asks for one of these waits, until the answer is dropped.
