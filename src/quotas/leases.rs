@@ -21,6 +21,9 @@ const HOT: u32 = 2;
 const GROWTH: i64 = 20;
 /// A lease takes at most this part of what there is room for: others must find enough without it.
 const PART_OF_ROOM: i64 = 16;
+/// So small a part of it nobody misses: it is leased before there is a pace to go by, for so many requests at most.
+const UNMISSED: i64 = 1024;
+const AMPLE: i64 = 500;
 /// One that serves fewer requests than this is not worth its row.
 const WORTH: i64 = 4;
 
@@ -126,7 +129,11 @@ impl Leases {
 
     /// How much to lease of a counter with this room (none: no limit); none where a lease is not worth it, or is there already.
     pub(super) fn size(&self, tenant: TenantId, key: &str, wanted: i64, amount: i64, room: Option<i64>) -> Option<i64> {
-        let size = room.map_or(wanted, |room| wanted.min(room / PART_OF_ROOM));
+        let ample = amount.saturating_mul(AMPLE);
+        let size = match room {
+            None => wanted.max(ample),
+            Some(room) => wanted.max(ample.min(room / UNMISSED)).min(room / PART_OF_ROOM),
+        };
         let is_held = self.shard(tenant).find(tenant, key).is_some_and(|demand| demand.held.is_some());
         (!is_held && size >= amount.saturating_mul(WORTH)).then_some(size)
     }
@@ -327,7 +334,9 @@ mod tests {
     fn a_lease_is_as_large_as_the_demand_and_small_beside_the_room() {
         let leases = leases();
         let size = |wanted, amount, room| leases.size(tenant(), "users", wanted, amount, room);
-        assert_eq!(size(100, 1, None), Some(100));
+        assert_eq!(size(900, 1, None), Some(900));
+        assert_eq!(size(10, 2, None), Some(1000), "nobody misses it");
+        assert_eq!(size(100, 1, Some(204_800)), Some(200), "nobody misses a thousandth");
         assert_eq!(size(100, 1, Some(100_000)), Some(100));
         assert_eq!(size(100, 1, Some(160)), Some(10));
         assert_eq!(size(100, 1, Some(63)), None, "three requests are not worth a row");
