@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_graphql::{Request, Response, ServerError, parser::types::OperationType};
+use async_graphql::{Request, Response, ServerError, ValidationMode, parser::types::OperationType};
 use futures::{StreamExt as _, stream::BoxStream};
 use metrics::{Counter, Histogram};
 use tracing::Instrument as _;
@@ -29,6 +29,8 @@ use crate::{
 pub struct Engine {
     app: App,
     schema: TenantrySchema,
+    /// The same for requests that it has found valid before: it does not look at that again.
+    schema_of_known: TenantrySchema,
     admission: Admission,
     /// By field of the catalogue: what it asks of a caller.
     permissions: Vec<Rule>,
@@ -50,41 +52,32 @@ enum Rule {
 impl Engine {
     /// After the recorder of metrics is there: what is counted before goes nowhere.
     pub fn new(app: App) -> Self {
-        let mut builder = super::schema::builder()
-            .data(app.tenancy.clone())
-            .data(app.audit.clone())
-            .data(app.oauth.clone())
-            .data(app.health.clone())
-            .data(app.quotas.clone())
-            .data(app.flags.clone())
-            .data(app.tenant_keys.clone())
-            .data(app.rates.clone())
-            .data(app.entitlements.clone())
-            .data(app.cells.clone())
-            .data(app.templates.clone())
-            .data(app.provisioning.clone())
-            .data(app.isolation.clone())
-            .data(LargestPage(app.config.graphql.page_size));
-        if !app.config.graphql.introspection {
-            builder = builder.disable_introspection();
-        }
-        let schema = builder.finish();
+        let (schema, schema_of_known) = (schema(&app, ValidationMode::Strict), schema(&app, ValidationMode::Fast));
         let limits = app.config.graphql.clone();
         let admission = Admission::new(&schema.sdl(), super::admission_limits(&limits));
         let permissions = rules(admission.catalogue());
         let rates = &app.config.rates;
         let exhausted = "the tenant's own operations take its whole share of the server; try again when they are done";
         let work = Budgets::new(rates.operations_at_once, rates.operation_patience, exhausted);
-        Self { app, schema, admission, permissions, limits, meters: KINDS.map(Meters::of), work }
+        Self { app, schema, schema_of_known, admission, permissions, limits, meters: KINDS.map(Meters::of), work }
     }
 
     pub fn app(&self) -> &App {
         &self.app
     }
 
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     /// Checks the document, the caller's permissions for every field of it, and the state of the caller's tenant.
     pub async fn admit(&self, caller: &Caller, request: &Request) -> Result<Admitted> {
         let admitted = self.admission.admit(&request.query, request.operation_name.as_deref(), &request.variables)?;
+        self.permit(caller, admitted).await
+    }
+
+    /// The second half of [`admit`](Self::admit), for what was valid before: permissions and state change.
+    pub async fn permit(&self, caller: &Caller, admitted: Admitted) -> Result<Admitted> {
         let operation = admitted.operation();
         let effect = if operation.kind == OperationType::Mutation { Effect::Write } else { Effect::Read };
         self.app.tenancy.admit(caller, effect).await?;
@@ -122,9 +115,11 @@ impl Engine {
         let began = Instant::now();
         let meters = &self.meters[kind(admitted.operation().kind)];
         let (engine, prepared) = (self.clone(), Self::prepare(caller.clone(), request, &admitted));
+        let is_known = admitted.is_known;
         let work = async move {
+            let schema = if is_known { &engine.schema_of_known } else { &engine.schema };
             match engine.work.take(&caller).await {
-                Ok(_slot) => engine.schema.execute(prepared).await,
+                Ok(_slot) => schema.execute(prepared).await,
                 Err(error) => failed(error),
             }
         };
@@ -161,6 +156,29 @@ impl Engine {
         request.set_parsed_query(admitted.executable());
         request
     }
+}
+
+fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
+    let mut builder = super::schema::builder()
+        .validation_mode(mode)
+        .data(app.tenancy.clone())
+        .data(app.audit.clone())
+        .data(app.oauth.clone())
+        .data(app.health.clone())
+        .data(app.quotas.clone())
+        .data(app.flags.clone())
+        .data(app.tenant_keys.clone())
+        .data(app.rates.clone())
+        .data(app.entitlements.clone())
+        .data(app.cells.clone())
+        .data(app.templates.clone())
+        .data(app.provisioning.clone())
+        .data(app.isolation.clone())
+        .data(LargestPage(app.config.graphql.page_size));
+    if !app.config.graphql.introspection {
+        builder = builder.disable_introspection();
+    }
+    builder.finish()
 }
 
 fn rules(catalogue: &Catalogue) -> Vec<Rule> {

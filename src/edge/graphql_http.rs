@@ -9,9 +9,15 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::IntoResponse,
 };
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{errors, execute::Engine, request};
+use super::{
+    admission::{Admitted, sha256},
+    errors,
+    execute::Engine,
+    request,
+};
 use crate::{
     access::{Caller, Origin},
     error::{Error, Kind, Result},
@@ -79,26 +85,41 @@ struct Asked {
 
 async fn run(engine: &Arc<Engine>, headers: &HeaderMap, body: &Bytes, asked: Asked) -> axum::response::Response {
     let Asked { caller, permit, media_type, request_id } = asked;
-    let prepared = parse(body).and_then(|parsed| {
+    let digest = sha256(body);
+    let repeated = engine.admission().recall(&digest).and_then(|known| Some((repeat(body, &known)?, known)));
+    let (prepared, known) = match repeated {
+        Some((request, known)) => (Ok(request), Some(known)),
+        None => (parse(body), None),
+    };
+    let prepared = prepared.and_then(|request| {
         let retention =
             chrono::TimeDelta::from_std(engine.app().config.idempotency.retention).unwrap_or(chrono::TimeDelta::MAX);
-        let key = request::idempotency_key(headers, body, retention)?;
-        Ok(match key {
-            Some(key) => parsed.data(key),
-            None => parsed,
+        Ok(match request::idempotency_key(headers, digest, retention)? {
+            Some(key) => request.data(key),
+            None => request,
         })
     });
-    let parsed = match prepared {
-        Ok(parsed) => hold(parsed, permit),
+    let request = match prepared {
+        Ok(request) => hold(request, permit),
         Err(error) => return refused(&error, StatusCode::BAD_REQUEST, media_type, &request_id),
     };
-    match engine.admit(&caller, &parsed).await {
+    let admitted = match known {
+        Some(known) => engine.permit(&caller, known).await,
+        None => engine.admit(&caller, &request).await,
+    };
+    match admitted {
         Ok(admitted) if admitted.operation().kind == OperationType::Subscription => {
             let error =
                 Error::invalid("query", "subscriptions run over WebSocket (graphql-transport-ws) at this address");
             refused(&error, error.kind().http_status(), media_type, &request_id)
         }
-        Ok(admitted) => answer(&engine.execute(caller, parsed, admitted, &request_id).await, media_type),
+        Ok(admitted) => {
+            let response = engine.execute(caller, request, admitted.clone(), &request_id).await;
+            if !is_refusal(&response) {
+                engine.admission().remember(digest, &admitted);
+            }
+            answer(&response, media_type)
+        }
         Err(error) => refused_operation(&error, media_type, &request_id),
     }
 }
@@ -109,6 +130,21 @@ fn hold(request: Request, permit: Option<Permit>) -> Request {
         Some(permit) => request.data(permit),
         None => request,
     }
+}
+
+/// A request whose bytes were valid before: only its variables are needed.
+fn repeat(body: &[u8], known: &Admitted) -> Option<Request> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        variables: Variables,
+    }
+    let Body { variables } = serde_json::from_slice(body).ok()?;
+    let request = Request::new("").variables(variables);
+    Some(match &known.operation().name {
+        Some(name) if known.document.operations.len() > 1 => request.operation_name(name),
+        _ => request,
+    })
 }
 
 /// Reads the body by hand: what it must be is told member by member.
@@ -145,10 +181,15 @@ fn object(members: &mut Map<String, Value>, name: &'static str) -> Result<Map<St
     }
 }
 
+/// Whether nothing was executed.
+fn is_refusal(response: &Response) -> bool {
+    response.data == async_graphql::Value::Null
+        && !response.errors.is_empty()
+        && response.errors.iter().all(|error| error.path.is_empty())
+}
+
 fn answer(response: &Response, media_type: MediaType) -> axum::response::Response {
-    let refused =
-        response.data == async_graphql::Value::Null && response.errors.iter().all(|error| error.path.is_empty());
-    if refused && !response.errors.is_empty() {
+    if is_refusal(response) {
         let body = serde_json::json!({ "errors": response.errors });
         let status = response.errors.first().and_then(status_of).unwrap_or(StatusCode::BAD_REQUEST);
         return reply(status_for(status, media_type), media_type, body.to_string().into());

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use chrono::TimeDelta;
 use ipnet::IpNet;
 
-use super::listener::Peer;
+use super::{admission::Digest, listener::Peer};
 use crate::{
     access::{Binding, Caller, Claims, Origin, Role, ScopeSet},
     app::App,
@@ -108,18 +108,16 @@ fn caller(claims: &Claims, origin: Origin) -> Result<Caller> {
     Ok(Caller { subject: claims.sub.clone(), binding, scopes, origin })
 }
 
-/// The key of the request, bound to the bytes that it was sent with.
+/// The key of the request, bound to the SHA-256 of the bytes that it was sent with.
 pub(super) fn idempotency_key(
     headers: &HeaderMap,
-    body: &[u8],
+    request_hash: Digest,
     retention: TimeDelta,
 ) -> Result<Option<IdempotencyKey>> {
     let Some(key) = single(headers, &IDEMPOTENCY_KEY)? else { return Ok(None) };
     if !(1..=200).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::invalid("Idempotency-Key", "has 1 to 200 printable ASCII characters"));
     }
-    let mut request_hash = [0; 32];
-    request_hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body).as_ref());
     Ok(Some(IdempotencyKey { key: key.to_owned(), request_hash, retention }))
 }
 

@@ -30,6 +30,7 @@ mod provisioning;
 mod quota_storm;
 mod quotas;
 mod rates;
+mod repeats;
 mod smoke;
 mod telemetry;
 mod templates;

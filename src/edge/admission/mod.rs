@@ -13,6 +13,7 @@ pub mod catalogue;
 mod cost;
 mod expansion;
 mod introspection;
+mod known;
 mod refusal;
 mod scan;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use self::catalogue::{Catalogue, FieldId};
 use self::cost::Cost;
 use self::expansion::within;
 use self::introspection::Weights;
+use self::known::Known;
 
 /// Brackets open at once. A debug build takes 8 to 16 KiB of stack for each in the parser; a worker has 2 MiB.
 const NESTING: usize = 48;
@@ -104,6 +106,8 @@ pub struct Admitted {
     pub document: Arc<Document>,
     /// Of the operation with this request's variables.
     pub complexity: usize,
+    /// Whether the same request was valid before.
+    pub is_known: bool,
     position: usize,
 }
 
@@ -124,8 +128,12 @@ pub struct Admission {
     catalogue: Catalogue,
     weights: Weights,
     limits: Limits,
-    admitted: Cache<[u8; digest::SHA256_OUTPUT_LEN], Arc<Document>>,
+    admitted: Cache<Digest, Arc<Document>>,
+    known: Known,
 }
+
+/// SHA-256 of a document, or of a whole request.
+pub type Digest = [u8; digest::SHA256_OUTPUT_LEN];
 
 impl Admission {
     /// `sdl`: of the schema that will execute, from `Schema::sdl`.
@@ -134,9 +142,9 @@ impl Admission {
     /// If it is not SDL; the server prints it itself.
     pub fn new(sdl: &str, limits: Limits) -> Self {
         let catalogue = Catalogue::parse(sdl).expect("a schema prints SDL that parses");
-        let weigh = |_: &[u8; digest::SHA256_OUTPUT_LEN], document: &Arc<Document>| document.weight;
+        let weigh = |_: &Digest, document: &Arc<Document>| document.weight;
         let admitted = Cache::builder().max_capacity(limits.cached_documents).weigher(weigh).build();
-        Self { weights: Weights::of(&catalogue), catalogue, limits, admitted }
+        Self { weights: Weights::of(&catalogue), catalogue, limits, admitted, known: Known::default() }
     }
 
     pub fn catalogue(&self) -> &Catalogue {
@@ -152,12 +160,24 @@ impl Admission {
         let position = document.position(operation_name)?;
         let complexity = document.operations[position].cost.total(variables);
         within("complexity", "units of complexity with these variables", complexity, self.limits.complexity)?;
-        Ok(Admitted { document, complexity, position })
+        Ok(Admitted { document, complexity, is_known: false, position })
+    }
+
+    /// What was admitted of a request with the same bytes, where it has turned out to be valid.
+    pub fn recall(&self, request: &Digest) -> Option<Admitted> {
+        self.known.recall(request)
+    }
+
+    /// The request with these bytes fits the schema.
+    pub fn remember(&self, request: Digest, admitted: &Admitted) {
+        if !admitted.is_known {
+            self.known.remember(request, admitted);
+        }
     }
 
     fn document(&self, query: &str) -> Result<Arc<Document>> {
         within("document_bytes", "bytes", query.len(), self.limits.document_bytes)?;
-        let key = key(query);
+        let key = sha256(query.as_bytes());
         if let Some(document) = self.admitted.get(&key) {
             return Ok(document);
         }
@@ -211,10 +231,10 @@ impl Document {
     }
 }
 
-fn key(query: &str) -> [u8; digest::SHA256_OUTPUT_LEN] {
-    let mut key = [0; digest::SHA256_OUTPUT_LEN];
-    key.copy_from_slice(digest::digest(&digest::SHA256, query.as_bytes()).as_ref());
-    key
+pub fn sha256(bytes: &[u8]) -> Digest {
+    let mut found = Digest::default();
+    found.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    found
 }
 
 /// Names and values are allocated one by one, so text counts several times.
