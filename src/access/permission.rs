@@ -1,6 +1,6 @@
 //! The one table of what may be done, by whom: each field of the API, its scope, and which roles hold it.
 
-use std::fmt;
+use std::{collections::HashMap, fmt, sync::LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -408,5 +408,9 @@ pub const PERMISSIONS: &[Permission] = &[
 
 /// What the schema's `Type.field` asks of its caller; `None` where nothing is listed.
 pub fn permission(type_name: &str, field: &str) -> Option<&'static Permission> {
-    PERMISSIONS.iter().find(|permission| permission.field.split_once('.') == Some((type_name, field)))
+    static BY_FIELD: LazyLock<HashMap<(&str, &str), &Permission>> = LazyLock::new(|| {
+        let named = |permission: &'static Permission| Some((permission.field.split_once('.')?, permission));
+        PERMISSIONS.iter().filter_map(named).collect()
+    });
+    BY_FIELD.get(&(type_name, field)).copied()
 }
