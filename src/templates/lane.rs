@@ -16,7 +16,7 @@ use super::{
     refusal::{Meaning, meaning},
     rollout::Rollout,
     rollout_store::{self, Due, Lane, Report, Span, TenantState},
-    script::{self, FLUSH, Place},
+    script::{self, FLUSH, Place, ROLLBACK},
     store,
     work::is_running,
 };
@@ -268,7 +268,7 @@ impl Work {
     async fn version_of(&mut self, due: &Due) -> Result<Result<i32, Outcome>> {
         let template = self.rollout.template.clone();
         let session = self.session(&due.database_name).await?;
-        if let Err(ScriptFailure::Broken(error)) = session.script("ROLLBACK").await {
+        if let Err(ScriptFailure::Broken(error)) = session.script(ROLLBACK).await {
             return Err(error);
         }
         let seen: Seen = session.json(mark::READ, &[&stem(due.tenant_id)]).await?;
@@ -282,7 +282,7 @@ impl Work {
 
     async fn rolled_back(&mut self, outcome: Outcome) -> Outcome {
         if let Some((_, session)) = &mut self.session
-            && session.script("ROLLBACK").await.is_err()
+            && session.script(ROLLBACK).await.is_err()
         {
             self.session = None;
         }

@@ -30,6 +30,9 @@ pub(super) struct Place<'a> {
 pub(super) const FLUSH: &str = "
     BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_catalog.pg_logical_emit_message(true, 'tenantry', ''); COMMIT";
 
+/// Takes back a transaction, and of what code of a tenant's own has left in the session that which no rollback takes back.
+pub(super) const ROLLBACK: &str = "ROLLBACK; DEALLOCATE ALL; SELECT pg_catalog.pg_advisory_unlock_all()";
+
 /// The whole transaction: held to the mark that is there, so that nothing is done twice. It is on disk with the next [`FLUSH`].
 pub(super) fn transaction(
     place: Place<'_>,
@@ -72,7 +75,7 @@ pub(super) fn trial(place: Place<'_>, migrations: &[Migration]) -> String {
 }
 
 /// Leaves nothing behind in the session.
-const CLEAN: &str = "CLOSE ALL;\nUNLISTEN *;\nDISCARD TEMP;\nRESET ALL;\n";
+const CLEAN: &str = "CLOSE ALL;\nDEALLOCATE ALL;\nUNLISTEN *;\nDISCARD TEMP;\nRESET ALL;\nSELECT pg_catalog.pg_advisory_unlock_all();\n";
 
 /// Refuses what would run at `COMMIT`, as who commits.
 fn refuse_deferred(role: &str) -> String {

@@ -1,7 +1,8 @@
 //! Sessions on a PostgreSQL database that is a cell, as the login that makes roles, schemas and databases there.
 //!
 //! A transaction that is not committed takes its connection with it: nothing half done, and nothing of a dropped request,
-//! ever meets the next borrower.
+//! ever meets the next borrower. Nor does a connection on which a script has run: it may have met code of a tenant's own, which can
+//! prepare statements under any name. For the same reason no prepared statement outlives a script.
 
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
@@ -80,7 +81,7 @@ impl CellDb {
     #[expect(clippy::disallowed_methods, reason = "the one place that takes a cell's connection; see CellTx::drop")]
     pub async fn begin(&self) -> Result<CellTx> {
         let taken = self.pool.acquire().await.map_err(unreachable)?;
-        CellTx { connection: Some(Connection::Pooled(taken)), _beside: None }.begin(self.limits).await
+        CellTx::on(Connection::Pooled(taken), None).begin(self.limits).await
     }
 
     /// Opens a transaction in another database of the same server, on a connection that is closed behind it.
@@ -92,16 +93,14 @@ impl CellDb {
         let options = (*self.options).clone().database(database);
         let connected = tokio::time::timeout(self.limits.acquire_timeout, options.connect()).await;
         let connected = connected.map_err(Error::unavailable)?.map_err(unreachable)?;
-        CellTx { connection: Some(Connection::Own(Box::new(connected))), _beside: Some(permit) }
-            .begin(self.limits)
-            .await
+        CellTx::on(Connection::Own(Box::new(connected)), Some(permit)).begin(self.limits).await
     }
 
     /// Runs one statement that PostgreSQL takes outside of transactions only: making and dropping databases.
     #[expect(clippy::disallowed_methods, reason = "the one place that takes a cell's connection; see CellTx::drop")]
     pub async fn run(&self, statement: &str) -> Result<()> {
         let taken = self.pool.acquire().await.map_err(unreachable)?;
-        let mut guard = CellTx { connection: Some(Connection::Pooled(taken)), _beside: None };
+        let mut guard = CellTx::on(Connection::Pooled(taken), None);
         guard.execute(statement).await?;
         guard.give_back();
         Ok(())
@@ -131,9 +130,9 @@ impl CellSession {
         script(&mut self.connection, statements).await
     }
 
-    /// As [`CellTx::json`].
+    /// As [`CellTx::json`], of a statement without a name: what a script before has prepared under one is not met.
     pub async fn json<T: DeserializeOwned>(&mut self, query: &str, values: &[&str]) -> Result<T> {
-        json(&mut self.connection, query, values).await
+        json(&mut self.connection, query, values, false).await
     }
 }
 
@@ -175,8 +174,13 @@ async fn script(connection: &mut PgConnection, statements: &str) -> Result<(), S
     Err(ScriptFailure::Refused(Box::new(Refusal { code, place, context, cause: error })))
 }
 
-async fn json<T: DeserializeOwned>(connection: &mut PgConnection, query: &str, values: &[&str]) -> Result<T> {
-    let mut query = sqlx::query(AssertSqlSafe(query));
+async fn json<T: DeserializeOwned>(
+    connection: &mut PgConnection,
+    query: &str,
+    values: &[&str],
+    is_kept: bool,
+) -> Result<T> {
+    let mut query = sqlx::query(AssertSqlSafe(query)).persistent(is_kept);
     for value in values {
         query = query.bind((*value).to_owned());
     }
@@ -189,6 +193,8 @@ async fn json<T: DeserializeOwned>(connection: &mut PgConnection, query: &str, v
 #[derive(Debug)]
 pub struct CellTx {
     connection: Option<Connection>,
+    /// Whether code of a tenant's own may have run on the connection.
+    has_run_script: bool,
     _beside: Option<OwnedSemaphorePermit>,
 }
 
@@ -199,6 +205,10 @@ enum Connection {
 }
 
 impl CellTx {
+    fn on(connection: Connection, beside: Option<OwnedSemaphorePermit>) -> Self {
+        Self { connection: Some(connection), has_run_script: false, _beside: beside }
+    }
+
     async fn begin(mut self, limits: CellLimits) -> Result<Self> {
         let begin = format!(
             "BEGIN; SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {0}",
@@ -215,12 +225,15 @@ impl CellTx {
 
     /// Runs a query with texts as values that answers one row of one text: JSON.
     pub async fn json<T: DeserializeOwned>(&mut self, query: &str, values: &[&str]) -> Result<T> {
-        json(self.connection()?, query, values).await
+        let is_kept = !self.has_run_script;
+        json(self.connection()?, query, values, is_kept).await
     }
 
     /// Runs statements without values, in one round trip, and tells what of them was refused.
     pub async fn script(&mut self, statements: &str) -> Result<(), ScriptFailure> {
+        self.has_run_script = true;
         let connection = self.connection().map_err(ScriptFailure::Broken)?;
+        connection.clear_cached_statements().await.map_err(|error| ScriptFailure::Broken(refused(error)))?;
         script(connection, statements).await
     }
 
@@ -237,6 +250,7 @@ impl CellTx {
         self.execute(statement).await?;
         match self.connection.take() {
             Some(Connection::Own(connection)) => connection.close().await.map_err(refused),
+            Some(Connection::Pooled(pooled)) if self.has_run_script => pooled.close().await.map_err(refused),
             pooled => {
                 drop(pooled);
                 Ok(())

@@ -1,9 +1,15 @@
 //! A tenant's schema is what its template makes, with the tenant's rights, and what differs is told.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
-use tenantry::platform::ids::TenantId;
+use tenantry::platform::{
+    db::{CellDb, CellLimits},
+    ids::TenantId,
+    secret::Secret,
+};
 
 use super::{ITEMS, ON, REGISTER, look, register, roll_out, template, until_state};
 use crate::{
@@ -12,7 +18,7 @@ use crate::{
         clusters::{connect, stem, texts},
         create, events, eventually,
     },
-    support::{Client, TestApp},
+    support::{Client, TestApp, database},
 };
 
 async fn state(admin: &Client, tenant: TenantId) -> Value {
@@ -195,4 +201,30 @@ async fn code_of_the_tenants_own_that_a_migration_meets_has_the_tenants_rights_a
     let climbed = "select rolname::text from pg_roles where rolname like 'climbed%'";
     assert_eq!(texts(&cell, climbed).await, [""; 0]);
     assert_eq!(state(&admin, tenant).await["version"], 7);
+}
+
+#[tokio::test]
+async fn what_a_script_has_prepared_is_never_run_for_what_comes_after_it() {
+    let database = database().await;
+    let url = Secret::new(database.superuser_url());
+    let second = Duration::from_secs(1);
+    let (acquire_timeout, idle_timeout, statement_timeout) = (second * 10, second * 60, second * 10);
+    let db =
+        CellDb::connect(&url, CellLimits { connections: 1, acquire_timeout, idle_timeout, statement_timeout }).unwrap();
+    // Code of a tenant's own may do this in a migration: names are no secret.
+    let plant = "do $$ begin deallocate all; for place in 0..20 loop
+        execute format('prepare sqlx_s_%s(text) as select %L::text', place, '\"theirs\"'); end loop; end $$";
+    const ASK: &str = "select to_jsonb($1::text)::text";
+    let mut session = db.session(&db.address().database).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(session.json::<String>(ASK, &["ours"]).await.unwrap(), "ours");
+        session.script(plant).await.unwrap();
+    }
+    for _ in 0..3 {
+        let mut tx = db.begin().await.unwrap();
+        assert_eq!(tx.json::<String>(ASK, &["ours"]).await.unwrap(), "ours", "on a connection that others had");
+        tx.script(plant).await.unwrap();
+        assert_eq!(tx.json::<String>(ASK, &["ours"]).await.unwrap(), "ours", "in the same transaction");
+        tx.commit().await.unwrap();
+    }
 }
