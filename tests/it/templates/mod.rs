@@ -1,5 +1,6 @@
 //! Tenants' schemas are made of a template, and every further migration reaches all of them, once each.
 
+mod cells;
 mod command;
 mod kills;
 mod registration;
