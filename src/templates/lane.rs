@@ -48,6 +48,10 @@ enum End {
     CellAway,
 }
 
+/// Scripts of one connection. PostgreSQL keeps the plans of each function for as long as the session lives, dropped or not, and goes
+/// through all of them whenever a definition changes: after some thousand tenants that is most of its work.
+const SCRIPTS_OF_SESSION: u32 = 200;
+
 /// What a lane works with.
 struct Work {
     rollout: Rollout,
@@ -56,6 +60,8 @@ struct Work {
     db: CellDb,
     /// The open connection, and to which database.
     session: Option<(String, CellSession)>,
+    /// How many scripts have run on it.
+    scripts: u32,
     /// Whether something was committed that may not be on disk yet.
     is_unflushed: bool,
     /// How long a script may take as seen from here: a cell that hangs says nothing.
@@ -102,7 +108,7 @@ impl Templates {
         tx.commit_unrecorded("a read").await?;
         let db = self.0.cells.open(&*self.0.cells.get(lane.cell).await?)?;
         let patience = self.0.rules.lease + Duration::from_millis(rollout.rules.statement_timeout_ms.into());
-        Ok(Work { rollout, migrations, db, session: None, is_unflushed: false, patience })
+        Ok(Work { rollout, migrations, db, session: None, scripts: 0, is_unflushed: false, patience })
     }
 
     /// The next tenants, while the lane is held and the rollout runs.
@@ -252,6 +258,7 @@ impl Work {
         let place = Place { schema: &name, role: &name };
         let script = script::transaction(place, (before.as_ref(), &after), missing, &self.rollout.rules);
         let patience = self.patience;
+        self.scripts += 1;
         let session = self.session(&due.database_name).await.map_err(ScriptFailure::Broken)?;
         let timed = tokio::time::timeout(patience, session.script(&script)).await;
         timed.unwrap_or_else(|_| Err(ScriptFailure::Broken(Error::unavailable("a cell does not answer"))))?;
@@ -291,7 +298,8 @@ impl Work {
 
     /// Of a database that was left, what was committed is on disk, too.
     async fn session(&mut self, database: &str) -> Result<&mut CellSession> {
-        if self.session.as_ref().is_some_and(|(open, _)| open != database) {
+        let is_worn = self.scripts > SCRIPTS_OF_SESSION;
+        if self.session.as_ref().is_some_and(|(open, _)| open != database || is_worn) {
             if let Err(error) = self.flush().await {
                 self.is_unflushed = true; // said again at the end of the batch
                 return Err(error);
@@ -300,6 +308,7 @@ impl Work {
         }
         if self.session.is_none() {
             self.session = Some((database.to_owned(), self.db.session(database).await?));
+            self.scripts = 1; // the one that it is opened for
         }
         let (_, session) = self.session.as_mut().context("it was opened above")?;
         Ok(session)

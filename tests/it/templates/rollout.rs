@@ -195,3 +195,21 @@ async fn two_servers_roll_out_together_and_nothing_is_applied_twice() {
     let broken = "select count(*)::text from tenantry.journal_heads h join tenantry.journal j using (tenant_id, sequence) where j.hash <> h.hash";
     assert_eq!(texts(&fleet.registry, broken).await, ["0"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_changes_its_connection_before_that_is_worn() {
+    let app = TestApp::with(ON).await;
+    let admin = app.admin().await;
+    register(&admin, &[ITEMS]).await;
+    let fleet = fleet(&app, 230).await;
+    let sign = ("V0002__sign.sql", "insert into applied values (pg_backend_pid())");
+    register(&admin, &[ITEMS, sign]).await;
+    roll_out(&admin, json!({ "waves": [100.0], "concurrency": 1 })).await;
+    until_state(&admin, "COMPLETED").await;
+    let counts = "select count(*)::text from (
+          select query_to_xml(format('select version from %I.applied', nspname), false, true, '')::text as pid
+          from pg_namespace where nspname like 't\\_%') signed group by pid order by count(*) desc";
+    let counts: Vec<u32> = texts(&fleet.cell, counts).await.iter().map(|count| count.parse().unwrap()).collect();
+    assert_eq!(counts.iter().sum::<u32>(), 230);
+    assert!(counts.len() >= 2 && counts[0] <= 200, "{counts:?}");
+}
