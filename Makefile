@@ -14,7 +14,7 @@ BUNDLE := console/dist/graphiql/index.html
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test schema console fmt lint doc golden bench bootstrap-%
+.PHONY: help run test schema console fmt lint doc golden soak bench bootstrap-%
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ lint: bootstrap-test ## What CI asks besides the tests: format, clippy, document
 
 doc: bootstrap-test ## Documentation of the code, in target/doc
 	cargo doc --no-deps --workspace --document-private-items
+
+soak: bootstrap-test ## The long forms: a million rows moved under load, a server killed at every change of a move
+	TENANTRY_SOAK=1 cargo test --test it -- moves::volume moves::kills --nocapture --test-threads=1
 
 bench: bootstrap-test ## Ratios to the peers, in one run; see bench/
 	bench/run $(ARGS)

@@ -17,6 +17,7 @@ use crate::{
     isolation::{Budgets, Isolation, OperatorScope},
     journal::Signals,
     keys::{MasterKey, OtherMasterKeys, Wrappers},
+    moves::Moves,
     oauth::OAuth,
     platform::{
         clock::Clock,
@@ -53,6 +54,7 @@ pub struct App {
     pub cells: Cells,
     pub templates: Templates,
     pub provisioning: Provisioning,
+    pub moves: Moves,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
     /// Open sockets, to wait for.
@@ -101,6 +103,7 @@ impl App {
             known: provisioning::layers::known(&tenant_keys, (&cells, &templates), &config, &clock)?,
         };
         let provisioning = Provisioning::new(parts, &config)?;
+        let moves = Moves::new(isolation.clone(), tenancy.clone(), cells.clone(), provisioning.clone(), &config);
         Ok(Self {
             config: Arc::new(config),
             clock,
@@ -122,6 +125,7 @@ impl App {
             cells,
             templates,
             provisioning,
+            moves,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
             background: TaskTracker::new(),

@@ -15,6 +15,7 @@ pub mod health;
 pub mod isolation;
 pub mod journal;
 pub mod keys;
+pub mod moves;
 pub mod oauth;
 pub mod platform;
 pub mod provisioning;

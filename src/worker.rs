@@ -44,6 +44,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     app.background.spawn(async move { provisioning.run(interval, stop).await });
     let (templates, interval, stop) = (app.templates.clone(), app.config.worker.interval, app.shutdown.clone());
     app.background.spawn(async move { templates.run(interval, stop).await });
+    let (moves, interval, stop) = (app.moves.clone(), app.config.worker.interval, app.shutdown.clone());
+    app.background.spawn(async move { moves.run(interval, stop).await });
     let (external, stop) = (app.external.clone(), app.shutdown.clone());
     tasks.spawn(async move { external.run(stop).await });
     tasks

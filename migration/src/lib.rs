@@ -19,6 +19,7 @@ mod m20261125_000013_provisioning;
 mod m20261125_000014_layers;
 mod m20261125_000015_templates;
 mod m20261125_000017_listeners;
+mod m20261125_000018_moves;
 mod m20261125_000019_extensions;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000014_layers::Migration),
             Box::new(m20261125_000015_templates::Migration),
             Box::new(m20261125_000017_listeners::Migration),
+            Box::new(m20261125_000018_moves::Migration),
             Box::new(m20261125_000019_extensions::Migration),
         ]
     }

@@ -21,6 +21,7 @@ mod placement;
 mod pools;
 mod probe;
 mod register;
+mod relocate;
 mod store;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,6 +63,7 @@ pub struct Cells {
 impl Cells {
     pub fn new(isolation: Isolation, tenancy: Tenancy, master: MasterKey, config: &config::Config) -> Self {
         tenancy.snapshots().keep_of_platform::<CellCatalogue>();
+        tenancy.guard_tiers_with(place::guard_tier);
         let pools = Arc::new(Pools::new(&config.cells, config.provisioning.layer_timeout));
         let region = Some(config.server.region.as_str()).filter(|region| !region.is_empty()).map(Arc::from);
         Self {

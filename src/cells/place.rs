@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_graphql::SimpleObject;
 use chrono::{DateTime, Utc};
+use futures::{FutureExt as _, future::BoxFuture};
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,20 @@ impl From<Placement> for PlacementObject {
     }
 }
 
+/// A tenant that has a place has what it has there for its tier.
+pub(super) fn guard_tier(tx: &Tx, tenant: TenantId) -> BoxFuture<'_, Result<()>> {
+    async move {
+        match store::placement(tx, tenant).await? {
+            None => Ok(()),
+            Some(_) => Err(Error::conflict(
+                "the tenant has its data on a cell in the form of its tier; another tier comes with `moveTenant` alone",
+            )
+            .at("isolationTier")),
+        }
+    }
+    .boxed()
+}
+
 impl Cells {
     /// Where the tenant is; `None` where it has no place yet. For whoever may see the tenant.
     pub async fn placement_of(&self, scope: &TenantScope) -> Result<Option<Placement>> {
@@ -95,6 +110,10 @@ impl Cells {
             return Ok(Some((found, false)));
         }
         let cells = store::all(&tx).await?;
+        if !store::is_of_tier(&tx, tenant).await? {
+            tx.rollback().await?;
+            return Ok(None); // it has just got another; the next turn knows
+        }
         let choice = choose(&Wish::of(tenant, extensions), &cells.iter().map(Candidate::from).collect::<Vec<_>>())?;
         if !store::take_place(&tx, choice.cell, tenant.id).await? {
             tx.rollback().await?;

@@ -13,6 +13,7 @@ use crate::{
         db::{Tx, violated_constraint},
         ids::{CellId, TenantId},
     },
+    tenancy::Tenant,
 };
 
 const ALL: &str = "select * from tenantry.cells order by name";
@@ -46,6 +47,12 @@ const PLACEMENT: &str = "select * from tenantry.placements where tenant_id = $1"
 const PLACE: &str = "
     insert into tenantry.placements (tenant_id, cell_id, tier, region, database_name, reason, placed_at)
     values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing";
+/// Holds the tier until the place is taken.
+const IS_OF_TIER: &str =
+    "select tenant_id from tenantry.tenants where tenant_id = $1 and isolation_tier = $2 for share";
+const REPLACE: &str = "
+    update tenantry.placements set cell_id = $2, tier = $3, region = $4, database_name = $5, reason = $6, placed_at = $7
+    where tenant_id = $1";
 const UNPLACE: &str = "delete from tenantry.placements where tenant_id = $1 returning *";
 const NOTE_GROWTH: &str = "
     insert into tenantry.cell_growth (cell_id, day, placed) select cell_id, $1, placed from tenantry.cells
@@ -135,6 +142,31 @@ pub(super) async fn take_place(tx: &Tx, cell: CellId, tenant: TenantId) -> Resul
 pub(super) async fn placement(tx: &Tx, tenant: TenantId) -> Result<Option<Placement>> {
     let row = tx.row(PLACEMENT, [tenant.into()]).await?;
     Ok(row.map(|row| Placement::from_query_result(&row, "")).transpose()?)
+}
+
+/// Whether the tenant is still of the tier that it was read with; it stays so until the transaction ends.
+pub(super) async fn is_of_tier(tx: &Tx, tenant: &Tenant) -> Result<bool> {
+    Ok(tx.row(IS_OF_TIER, [tenant.id.into(), tenant.isolation_tier.into()]).await?.is_some())
+}
+
+pub(super) async fn give_back(tx: &Tx, cell: CellId) -> Result<()> {
+    tx.execute(GIVE_BACK, [cell.into()]).await?;
+    Ok(())
+}
+
+/// The tenant is there now, and no longer where it was.
+pub(super) async fn replace(tx: &Tx, placement: &Placement) -> Result<()> {
+    let values = [
+        placement.tenant_id.into(),
+        placement.cell_id.into(),
+        placement.tier.into(),
+        placement.region.as_str().into(),
+        placement.database_name.as_str().into(),
+        placement.reason.as_str().into(),
+        placement.placed_at.into(),
+    ];
+    tx.execute(REPLACE, values).await?;
+    Ok(())
 }
 
 /// Whether it is this one that is kept now.

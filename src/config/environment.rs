@@ -54,6 +54,31 @@ pub struct Templates {
     pub lease: Duration,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moves {
+    pub workers: usize,
+    #[serde(deserialize_with = "duration")]
+    pub lease: Duration,
+    pub batch: u32,
+    #[serde(deserialize_with = "duration")]
+    pub longest_pause: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub keep_source: Duration,
+}
+
+impl Moves {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        rule((1..=100).contains(&self.workers), "moves.workers", &self.workers, "must be between 1 and 100")?;
+        rule((1..=100_000).contains(&self.batch), "moves.batch", &self.batch, "must be between 1 and 100000")?;
+        let least = Duration::from_millis(100);
+        rule(self.lease >= least, "moves.lease", &self.lease, "must be at least 100ms")?;
+        let pause = "must be at least 100ms and shorter than five minutes";
+        let within = self.longest_pause >= least && self.longest_pause < Duration::from_mins(5);
+        rule(within, "moves.longest_pause", &self.longest_pause, pause)
+    }
+}
+
 impl Templates {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         rule((1..=100).contains(&self.lanes), "templates.lanes", &self.lanes, "must be between 1 and 100")?;

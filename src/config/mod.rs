@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use self::{
     dataplane::{Nats, Redis, Storage},
-    environment::{Cells, Provisioning, Templates},
+    environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
 };
 use crate::platform::secret::Secret;
@@ -38,6 +38,7 @@ pub struct Config {
     pub isolation: Isolation,
     pub cells: Cells,
     pub provisioning: Provisioning,
+    pub moves: Moves,
     pub redis: Redis,
     pub nats: Nats,
     pub storage: Storage,
@@ -406,6 +407,7 @@ impl Config {
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;
+        self.moves.validate()?;
         self.nats.validate()?;
         self.storage.validate()?;
         self.templates.validate()?;

@@ -173,6 +173,7 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         .data(app.cells.clone())
         .data(app.templates.clone())
         .data(app.provisioning.clone())
+        .data(app.moves.clone())
         .data(app.isolation.clone())
         .data(LargestPage(app.config.graphql.page_size));
     if !app.config.graphql.introspection {

@@ -12,6 +12,7 @@ use crate::{
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
+    moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
     provisioning::graphql::{ProvisioningQuery, ProvisioningSubscription},
     quotas::graphql::{QuotaMutation, QuotaQuery},
@@ -36,7 +37,7 @@ pub struct Query(
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery);
+pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
@@ -53,7 +54,7 @@ pub struct Mutation(
 
 /// Who reaches tenants from outside, where they are, what they have there, and the keys of it.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentMutation(PartnerMutation, CellMutation, TenantKeyMutation, TemplateMutation);
+pub struct EnvironmentMutation(PartnerMutation, CellMutation, TenantKeyMutation, TemplateMutation, MoveMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

@@ -13,6 +13,7 @@ use crate::{
     flags::graphql::TenantFlags,
     health::graphql::TenantHealth,
     isolation::OperatorScope,
+    moves::graphql::TenantMove,
     oauth::graphql::TenantClients,
     platform::{
         ids::TenantId,
@@ -49,7 +50,7 @@ pub struct TenantObject(
 
 /// Who reaches a tenant from outside, where it is, what it has there, and the key of it.
 #[derive(Clone, Debug, MergedObject)]
-pub struct TenantOutside(TenantPartners, TenantPlacement, TenantLayers, TenantEncryption, TenantSchema);
+pub struct TenantOutside(TenantPartners, TenantPlacement, TenantLayers, TenantEncryption, TenantSchema, TenantMove);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
@@ -66,7 +67,8 @@ impl From<TenantView> for TenantObject {
                 TenantPlacement(tenant.clone()),
                 TenantLayers(tenant.clone()),
                 TenantEncryption(tenant.clone()),
-                TenantSchema(tenant),
+                TenantSchema(tenant.clone()),
+                TenantMove(tenant),
             ),
         )
     }

@@ -108,6 +108,12 @@ id!(
 );
 
 id!(
+    /// A move of a tenant between cells or tiers: UUIDv7.
+    MoveId,
+    uuid_v7
+);
+
+id!(
     /// A connection by which a replica hears of changes: UUIDv4.
     ListenerId,
     uuid_v4

@@ -166,9 +166,18 @@ impl ProvisioningEvent {
 
     fn is_one(row: &Row) -> bool {
         let event = row.record.event.as_str();
-        ["Layer", "Provisioning", "Deprovisioning", "TenantPlaced", "TenantUnplaced", "TenantActivated", "SchemaMigrat"]
-            .iter()
-            .any(|start| event.starts_with(start))
+        [
+            "Layer",
+            "Provisioning",
+            "Deprovisioning",
+            "TenantPlaced",
+            "TenantUnplaced",
+            "TenantActivated",
+            "SchemaMigrat",
+            "Move",
+        ]
+        .iter()
+        .any(|start| event.starts_with(start))
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod credentials;
 mod denials;
+mod elsewhere;
 pub mod graphql;
 mod health;
 mod journal;
@@ -39,10 +40,11 @@ pub use self::{
     credentials::DataplaneCredential,
     health::LayerHealth,
     layer::{Availability, Credential, Denial, Ensured, IssueOrder, Layer, Probe, Removed, Site, Slot, Verdict},
+    layers::scram_verifier,
     names::{Names, literal, quoted},
     plan::PlannedLayer,
     removal::Removal,
-    state::{Observed, Record, Wanted},
+    state::{Observed, Record, Wanted, pause},
 };
 use crate::{
     cells::Cells,
@@ -126,6 +128,10 @@ impl Provisioning {
     /// Whether tenants get an environment.
     pub fn is_on(&self) -> bool {
         !self.0.layers.is_empty()
+    }
+
+    pub fn cells(&self) -> &Cells {
+        &self.0.cells
     }
 
     /// The layers, in the order in which they are made.

@@ -68,7 +68,10 @@ impl Provisioning {
 
     async fn want_absent(&self, tenant: TenantId) -> Result<()> {
         let tx = self.begin().await?;
-        store::turn(&tx, tenant, Wanted::Absent, tx.stamp().at).await?;
+        if !store::turn(&tx, tenant, Wanted::Absent, tx.stamp().at).await? {
+            tx.rollback().await?;
+            return Err(Error::conflict("the tenant is being moved; cancel the move, or confirm it"));
+        }
         tx.commit_for(tenant, [journal::removal_requested(tenant)]).await
     }
 

@@ -12,7 +12,7 @@ use crate::{
 
 impl Provisioning {
     /// The extensions that tenants of the plan cannot do without.
-    pub(super) fn extensions_of(&self, plan: &Plan) -> Vec<&'static str> {
+    pub fn extensions_of(&self, plan: &Plan) -> Vec<&'static str> {
         extensions(&self.0.layers, plan)
     }
 

@@ -124,7 +124,7 @@ pub(super) fn next_look(
 
 /// How long to wait after `attempts` failures: twice as long each time, up to the longest, and up to a fifth more or less, so
 /// that what failed together does not come back together. `chance` is any number.
-pub(super) fn pause(attempts: i32, first: Duration, longest: Duration, chance: u64) -> TimeDelta {
+pub fn pause(attempts: i32, first: Duration, longest: Duration, chance: u64) -> TimeDelta {
     let times = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0).min(30);
     let whole = first.saturating_mul(1 << times).min(longest);
     jittered(TimeDelta::from_std(whole).unwrap_or(TimeDelta::MAX), chance)

@@ -8,6 +8,7 @@ use super::{
     state::{Record, Wanted},
 };
 use crate::{
+    cells::{Cell, Placement},
     error::{Error, Kind, Result},
     keys::KeyVersion,
     platform::{
@@ -33,13 +34,14 @@ const ENLIST_CHANGED: &str = "
 const TURN: &str = "
     insert into tenantry.provisioning (tenant_id, wanted, due_at) values ($1, $2, $3)
     on conflict (tenant_id) do update set wanted = $2, due_at = $3, requests = provisioning.requests + 1,
-      settled_at = case when provisioning.wanted = $2 then provisioning.settled_at end";
+      settled_at = case when provisioning.wanted = $2 then provisioning.settled_at end
+    where provisioning.move_hold is null returning tenant_id";
 /// Who was served longest ago comes first, and newcomers before all: one tenant's troubles, or an hour of verification, hold
 /// up nobody. Tenants of a cell that is down wait until it is back.
 const TAKE: &str = "
     with due as (
       select p.tenant_id from tenantry.provisioning p
-      where p.due_at <= $1 and (p.lease_until is null or p.lease_until <= $1)
+      where p.due_at <= $1 and (p.lease_until is null or p.lease_until <= $1) and p.move_hold is distinct from 'SWITCHING'
         and not exists (select from tenantry.placements a join tenantry.cells c on c.cell_id = a.cell_id
           where a.tenant_id = p.tenant_id and c.health = 'UNHEALTHY')
         and ($5::text is null or exists (select from tenantry.tenants t where t.tenant_id = p.tenant_id and t.region = $5))
@@ -49,7 +51,7 @@ const TAKE: &str = "
     from due where p.tenant_id = due.tenant_id returning p.tenant_id, p.lease_token, p.wanted, p.requests, p.settled_at";
 const TAKE_ONE: &str = "
     update tenantry.provisioning set lease_token = gen_random_uuid(), lease_holder = $3, lease_until = $4, served_at = $2
-    where tenant_id = $1 and (lease_until is null or lease_until <= $2)
+    where tenant_id = $1 and (lease_until is null or lease_until <= $2) and move_hold is distinct from 'SWITCHING'
     returning tenant_id, lease_token, wanted, requests, settled_at";
 const HOLD: &str = "
     update tenantry.provisioning set lease_until = $3 where tenant_id = $1 and lease_token = $2 returning tenant_id";
@@ -125,6 +127,20 @@ const CREDENTIALS_ENDED: &str = "
     group by tenant_id order by min(valid_until) limit $2";
 const NOTE_RETIRED: &str = "
     update tenantry.dataplane_credentials set retired_at = $4 where tenant_id = $1 and layer = $2 and slot = $3";
+/// Where PostgreSQL is by now; users and secrets are the same.
+const READDRESS: &str = "
+    update tenantry.dataplane_credentials set details = details || $2 where tenant_id = $1 and layer = 'role'";
+const LOOK_ANEW: &str = "
+    update tenantry.provisioning_layers set verified_at = null, next_attempt_at = null,
+      observed = case when observed = 'UNAVAILABLE' then 'UNKNOWN' else observed end
+    where tenant_id = $1";
+/// A layer that the tier has anew was made at the target before the tenant came there: nobody has to wait for another look.
+const ADD_RECORD: &str = "
+    insert into tenantry.provisioning_layers (tenant_id, layer, position, essential, wanted, observed, since)
+    values ($1, $2, 0, $3, 'PRESENT', 'PRESENT', $4) on conflict do nothing";
+const DROP_RECORDS: &str = "delete from tenantry.provisioning_layers where tenant_id = $1 and layer = any($2)";
+const LOOK_NOW: &str = "
+    update tenantry.provisioning set due_at = $2, requests = requests + 1 where tenant_id = $1";
 const FORGET_CREDENTIALS: &str = "delete from tenantry.dataplane_credentials where tenant_id = $1";
 
 /// A credential as it is kept.
@@ -179,9 +195,9 @@ pub(super) async fn enlist_missing(tx: &Tx, layers: &str, limit: i64, now: DateT
     Ok(missing + tx.execute(ENLIST_CHANGED, [now.into(), layers.into()]).await?)
 }
 
-pub(super) async fn turn(tx: &Tx, tenant: TenantId, wanted: Wanted, now: DateTime<Utc>) -> Result<()> {
-    tx.execute(TURN, [tenant.into(), wanted.into(), now.into()]).await?;
-    Ok(())
+/// Nothing where the tenant is being moved.
+pub(super) async fn turn(tx: &Tx, tenant: TenantId, wanted: Wanted, now: DateTime<Utc>) -> Result<bool> {
+    Ok(tx.row(TURN, [tenant.into(), wanted.into(), now.into()]).await?.is_some())
 }
 
 pub(super) async fn take(tx: &Tx, holder: Holder<'_>, limit: usize, region: Option<&str>) -> Result<Vec<Lease>> {
@@ -348,5 +364,34 @@ pub(super) async fn credentials_due(tx: &Tx, now: DateTime<Utc>, limit: i64) -> 
 
 pub(super) async fn forget_credentials(tx: &Tx, tenant: TenantId) -> Result<()> {
     tx.execute(FORGET_CREDENTIALS, [tenant.into()]).await?;
+    Ok(())
+}
+
+/// Credentials of the tenant's PostgreSQL name the cell where it is.
+pub(super) async fn readdress(tx: &Tx, placement: &Placement, cell: &Cell) -> Result<()> {
+    let address = &cell.address.0;
+    let details = serde_json::json!({
+        "host": address.host, "port": address.port.to_string(), "database": placement.database_name,
+    });
+    tx.execute(READDRESS, [placement.tenant_id.into(), details.into()]).await?;
+    Ok(())
+}
+
+/// What was seen of the tenant's layers was seen elsewhere; what was known of those that it no longer has is dropped.
+pub(super) async fn look_anew(tx: &Tx, tenant: TenantId, lost: &[String], now: DateTime<Utc>) -> Result<()> {
+    tx.execute(DROP_RECORDS, [tenant.into(), lost.to_vec().into()]).await?;
+    tx.execute(LOOK_ANEW, [tenant.into()]).await?;
+    tx.execute(LOOK_NOW, [tenant.into(), now.into()]).await?;
+    Ok(())
+}
+
+/// The layer is there already, made by a move.
+pub(super) async fn add_record(
+    tx: &Tx,
+    tenant: TenantId,
+    (layer, essential): (&str, bool),
+    now: DateTime<Utc>,
+) -> Result<()> {
+    tx.execute(ADD_RECORD, [tenant.into(), layer.into(), essential.into(), now.into()]).await?;
     Ok(())
 }

@@ -53,6 +53,7 @@ const BUSIEST: &str = "
       join tenantry.cells c on c.cell_id = p.cell_id and c.health <> 'UNHEALTHY'
     where t.rollout_id = $1 and t.state = 'PENDING' and t.wave <= $2 and t.due_at <= $3
       and (t.lease_until is null or t.lease_until <= $3) and ($5::text is null or p.region = $5)
+      and not exists (select from tenantry.provisioning e where e.tenant_id = t.tenant_id and e.move_hold in ('MOVING', 'SWITCHING'))
     group by p.cell_id
     having (select count(*) from tenantry.rollout_lanes l where l.rollout_id = $1 and l.cell_id = p.cell_id and l.lease_until > $3) < $4
     order by count(*) desc, p.cell_id limit 1";
@@ -66,7 +67,7 @@ const HOLD: &str = "
 const RELEASE: &str = "
     update tenantry.rollout_lanes set cell_id = null, lease_token = null, lease_until = null
     where rollout_id = $1 and lease_token = $2";
-/// In the order of the index, by wave and time: sorting all that is due for each batch would cost more than it gains.
+/// Who is being moved is migrated where it comes to be. In the order of the index, by wave and time: sorting all that is due for each batch would cost more than it gains.
 const TAKE: &str = "
     with due as (
       select t.tenant_id, p.database_name, s.version
@@ -74,6 +75,7 @@ const TAKE: &str = "
         join tenantry.tenant_templates s on s.tenant_id = t.tenant_id
       where t.rollout_id = $1 and t.state = 'PENDING' and t.wave <= $2 and t.due_at <= $4
         and (t.lease_until is null or t.lease_until <= $4)
+        and not exists (select from tenantry.provisioning e where e.tenant_id = t.tenant_id and e.move_hold in ('MOVING', 'SWITCHING'))
       limit $5 for update of t skip locked)
     update tenantry.rollout_tenants t set lease_until = $6 from due where t.rollout_id = $1 and t.tenant_id = due.tenant_id
     returning t.tenant_id, t.attempts, due.database_name, due.version";

@@ -202,6 +202,7 @@ impl Tenancy {
         conditions.check_version(before.version)?;
         let mut tenant = before.clone();
         decide(&mut tenant, now)?;
+        self.check_tier(&tx, &before, &tenant).await?;
         tenant.version += 1;
         tenant.updated_at = now;
         store::update(&tx, &tenant).await?;

@@ -56,7 +56,7 @@ use crate::{
     config,
     error::{Error, Kind, Result},
     isolation::{Isolation, OperatorScope, TenantScope, TenantTx, may_act},
-    journal::Signals,
+    journal::{Entry, Signals},
     platform::{
         db::Tx,
         ids::TenantId,
@@ -72,6 +72,7 @@ pub struct Tenancy {
     fits: Arc<RwLock<Vec<FitCheck>>>,
     enlist: Arc<RwLock<Option<Enlist>>>,
     requirements: Arc<RwLock<Option<RequirementCheck>>>,
+    tier_guard: Arc<RwLock<Option<TierGuard>>>,
     rules: Arc<config::Tenancy>,
     /// The region that this server works for, if it is for one.
     region: Option<Arc<str>>,
@@ -84,6 +85,8 @@ pub type Enlist = Arc<dyn for<'a> Fn(&'a Tx, TenantId, DateTime<Utc>) -> BoxFutu
 /// may be placed. It runs in the transaction of the change.
 pub type RequirementCheck =
     Arc<dyn for<'a> Fn(&'a Tx, &'a Plan, Option<&'a Tenant>) -> BoxFuture<'a, Result<()>> + Send + Sync>;
+/// Refuses another tier for a tenant that has something on a cell. It runs in the transaction of the change.
+pub type TierGuard = for<'a> fn(&'a Tx, TenantId) -> BoxFuture<'a, Result<()>>;
 
 impl std::fmt::Debug for Tenancy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -114,6 +117,7 @@ impl Tenancy {
             fits: Arc::default(),
             enlist: Arc::default(),
             requirements: Arc::default(),
+            tier_guard: Arc::default(),
             rules: Arc::new(rules),
             region,
         }
@@ -138,6 +142,40 @@ impl Tenancy {
             Some(check) => check(tx, plan, tenant).await,
             None => Err(Error::internal("nobody knows what plans may require")),
         }
+    }
+
+    /// From now on another tier is only set where `guard` lets it be. For the house's construction.
+    pub fn guard_tiers_with(&self, guard: TierGuard) {
+        *self.tier_guard.write().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    }
+
+    /// What a tenant has on a cell was made for its tier, and another tier would make an empty environment beside it.
+    async fn check_tier(&self, tx: &Tx, before: &Tenant, after: &Tenant) -> Result<()> {
+        let guard = *self.tier_guard.read().unwrap_or_else(PoisonError::into_inner);
+        match guard {
+            Some(guard) if before.isolation_tier != after.isolation_tier => guard(tx, after.id).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets the tier of a tenant that has been moved, in the transaction that changes its place; the entry for its journal.
+    ///
+    /// Whoever calls this renews the tenant's snapshot after its commit.
+    pub async fn set_tier_of_moved(
+        &self,
+        tx: &Tx,
+        tenant: TenantId,
+        tier: IsolationTier,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Entry>> {
+        let before = store::lock(tx, tenant).await?;
+        if before.isolation_tier == tier {
+            return Ok(None);
+        }
+        let after = Tenant { isolation_tier: tier, version: before.version + 1, updated_at: now, ..before.clone() };
+        store::set_tier(tx, &after).await?;
+        let (was, is) = change::differences(&before, &after)?;
+        Ok(Some(Entry { before: Some(was), after: Some(is), ..Entry::new("TenantUpdated", "tenant", tenant) }))
     }
 
     /// Whether there is anybody who makes environments.

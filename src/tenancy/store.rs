@@ -46,6 +46,15 @@ pub(super) async fn update(tx: &Tx, tenant: &Tenant) -> Result<()> {
     Entity::update(row).exec(tx).await.map(|_| ()).map_err(taken)
 }
 
+/// All that a session of the platform may change.
+pub(super) async fn set_tier(tx: &Tx, tenant: &Tenant) -> Result<()> {
+    const SET: &str = "
+        update tenantry.tenants set isolation_tier = $2, version = $3, updated_at = $4 where tenant_id = $1";
+    let values = [tenant.id.into(), tenant.isolation_tier.into(), tenant.version.into(), tenant.updated_at.into()];
+    tx.execute(SET, values).await?;
+    Ok(())
+}
+
 /// Names are one space over all tenants, so PostgreSQL tells that one is taken; only operators choose them.
 fn taken(error: sea_orm::DbErr) -> Error {
     match violated_constraint(&error) {

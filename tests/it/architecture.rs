@@ -17,6 +17,7 @@ const RANKS: &[&[&str]] = &[
     &["health", "grants", "templates"],
     &["quotas", "flags"],
     &["rates", "entitlements", "provisioning"],
+    &["moves"],
     &["app"],
     &["edge"],
     &["worker"],

@@ -20,6 +20,7 @@ mod hierarchy;
 mod isolation;
 mod lifecycle;
 mod memory;
+mod moves;
 mod oauth;
 mod outsiders;
 mod pages;

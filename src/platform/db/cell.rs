@@ -14,7 +14,7 @@ use sqlx::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::failure;
+use super::{failure, program};
 use crate::{
     error::{Error, Kind, Result},
     platform::secret::Secret,
@@ -43,6 +43,7 @@ pub struct CellAddress {
 pub struct CellDb {
     pool: PgPool,
     options: Arc<PgConnectOptions>,
+    url: Secret,
     /// Connections to other databases of the same server: as many again.
     beside: Arc<Semaphore>,
     limits: CellLimits,
@@ -65,7 +66,7 @@ impl CellDb {
             .idle_timeout(limits.idle_timeout)
             .connect_lazy_with(options.clone());
         let beside = Arc::new(Semaphore::new(limits.connections as usize));
-        Ok(Self { pool, options: Arc::new(options), beside, limits })
+        Ok(Self { pool, options: Arc::new(options), url: url.clone(), beside, limits })
     }
 
     pub fn address(&self) -> CellAddress {
@@ -114,6 +115,29 @@ impl CellDb {
         Ok(CellSession { connection: connected.map_err(Error::unavailable)?.map_err(unreachable)? })
     }
 
+    /// The same as another login of the same server, with what that login begins with.
+    pub async fn session_as(&self, database: &str, user: &str, password: &Secret) -> Result<CellSession> {
+        let options = (*self.options).clone().database(database).username(user).password(password.expose());
+        let options = options.options([("search_path", "pg_catalog,pg_temp")]);
+        let connected = tokio::time::timeout(self.limits.acquire_timeout, options.connect()).await;
+        Ok(CellSession { connection: connected.map_err(Error::unavailable)?.map_err(unreachable)? })
+    }
+
+    /// What a program of PostgreSQL's own needs to connect to `database`, as environment variables of libpq: nothing secret
+    /// is an argument that others could read.
+    pub fn environment(&self, database: &str) -> Vec<(&'static str, Secret)> {
+        let address = self.address();
+        let mut variables = vec![
+            ("PGHOST", Secret::new(address.host)),
+            ("PGPORT", Secret::new(address.port.to_string())),
+            ("PGDATABASE", Secret::new(database)),
+            ("PGUSER", Secret::new(self.options.get_username())),
+            ("PGCONNECT_TIMEOUT", Secret::new(self.limits.acquire_timeout.as_secs().max(2).to_string())),
+        ];
+        variables.extend(program::variables(&self.url));
+        variables
+    }
+
     pub async fn close(&self) {
         self.pool.close().await;
     }
@@ -122,7 +146,7 @@ impl CellDb {
 /// A connection to a cell for scripts, one round trip each. Dropped, it is closed, and PostgreSQL rolls back.
 #[derive(Debug)]
 pub struct CellSession {
-    connection: PgConnection,
+    pub(super) connection: PgConnection,
 }
 
 impl CellSession {
@@ -295,7 +319,7 @@ fn unreachable(error: sqlx::Error) -> Error {
 }
 
 /// The code alone is told: PostgreSQL's text may show what is in the cell.
-fn refused(error: sqlx::Error) -> Error {
+pub(super) fn refused(error: sqlx::Error) -> Error {
     if failure::is_lost(&error) {
         return Error::new(Kind::Unavailable, "the connection to the cell's PostgreSQL was lost").because(error);
     }

@@ -5,12 +5,14 @@
 //! `SET LOCAL`, in the same round trip as `BEGIN`. Only `isolation` and start-up code call [`Db::begin`].
 
 mod cell;
+mod copy;
 pub mod embedded;
 mod failure;
 mod hearing;
 mod listen;
 mod migrate;
 mod place;
+mod program;
 mod tx;
 
 use std::{

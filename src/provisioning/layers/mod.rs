@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub use self::{
     database::DatabaseLayer, graph::GraphLayer, keys::KeysLayer, nats::NatsLayer, placement::PlacementLayer,
-    redis::RedisLayer, role::RoleLayer, schema::SchemaLayer, storage::StorageLayer, template::TemplateLayer,
-    vectors::VectorsLayer,
+    postgres::verifier as scram_verifier, redis::RedisLayer, role::RoleLayer, schema::SchemaLayer,
+    storage::StorageLayer, template::TemplateLayer, vectors::VectorsLayer,
 };
 use super::Layer;
 use crate::{

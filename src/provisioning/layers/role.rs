@@ -40,7 +40,9 @@ const OBSERVE: &str = "
           'member', pg_get_userbyid(member), 'of', pg_get_userbyid(roleid), 'admin', admin_option)), '[]') from membership)
     )::text";
 const RESIDUE: &str =
-    "select coalesce(jsonb_agg('role ' || rolname), '[]')::text from pg_roles where starts_with(rolname, $1)";
+    "select coalesce(jsonb_agg(thing), '[]')::text from (
+      select 'role ' || rolname from pg_roles where starts_with(rolname, $1)
+      union all select 'replication slot ' || slot_name from pg_replication_slots where starts_with(slot_name, $1)) as found (thing)";
 
 #[derive(Debug)]
 pub struct RoleLayer {

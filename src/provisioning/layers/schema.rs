@@ -53,8 +53,9 @@ const COUNT: &str = "
     from pg_depend d join pg_class on pg_class.oid = case d.classid when 'pg_class'::regclass then d.objid
       else (select typrelid from pg_type t where t.oid = d.objid) end
     where d.refclassid = 'pg_namespace'::regclass and d.refobjid = to_regnamespace($1) and d.classid in ('pg_class'::regclass, 'pg_type'::regclass)";
-const RESIDUE: &str =
-    "select coalesce(jsonb_agg('schema ' || nspname), '[]')::text from pg_namespace where starts_with(nspname, $1)";
+const RESIDUE: &str = "select coalesce(jsonb_agg(thing), '[]')::text from (
+      select 'schema ' || nspname from pg_namespace where starts_with(nspname, $1)
+      union all select 'publication ' || pubname from pg_publication where starts_with(pubname, $1)) as found (thing)";
 
 #[derive(Debug)]
 pub struct SchemaLayer {

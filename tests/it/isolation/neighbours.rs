@@ -212,6 +212,10 @@ impl Neighbours {
                    select rollout_id, '{id}', 0, 'FAILED', '{canary}', now() from tenantry.template_rollouts;
                  insert into tenantry.placements (tenant_id, cell_id, tier, region, database_name, reason, placed_at)
                    values ('{id}', '{cell}', 'STANDARD', 'eu-central-1', '{canary}', '{canary}', now());
+                 insert into tenantry.moves (tenant_id, move_id, source_cell, source_database, source_tier, source_region, target_cell, target_database,
+                     target_tier, target_region, reason, phase, wanted, problem, started_at, finished_at)
+                   values ('{id}', gen_random_uuid(), '{cell}', '{canary}', 'STANDARD', '{canary}', '{cell}', '{canary}', 'STANDARD', '{canary}', '{canary}',
+                     'CONFIRMED', 'CONFIRM', '{canary}', now(), now());
                  insert into tenantry.provisioning (tenant_id, wanted, due_at) values ('{id}', 'PRESENT', null);
                  insert into tenantry.provisioning_layers (tenant_id, layer, position, essential, wanted, observed, since, last_error)
                    values ('{id}', 'placement', 0, true, 'PRESENT', 'UNAVAILABLE', now(), '{canary}');

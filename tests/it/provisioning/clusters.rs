@@ -44,14 +44,22 @@ impl Cluster {
 
     pub(crate) fn start_again(&mut self) {
         let dir = folder().join(&self.name);
-        let settings =
-            vec![("max_connections".to_owned(), "60".to_owned()), ("shared_buffers".to_owned(), "32MB".to_owned())];
+        let settings = [("max_connections", "60"), ("shared_buffers", "32MB"), ("wal_level", "logical")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         self.server =
             Some(EmbeddedPostgres::start(Settings { dir, bin: self.bin.clone(), durable: false, settings }).unwrap());
     }
 
     pub(crate) fn stop(&mut self) {
         self.server = None;
+    }
+
+    /// As if its machine had gone: no process of it has the time to say anything.
+    pub(crate) fn crash(&mut self) {
+        if let Some(server) = self.server.take() {
+            let pid = i32::try_from(server.pid()).unwrap();
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
     }
 
     pub(crate) fn url(&self, database: &str, user: &str) -> String {

@@ -261,7 +261,8 @@ fn arguments(folder: &Folder, settings: &Settings) -> Vec<OsString> {
         ("shared_buffers", "128MB"),
         ("timezone", "UTC"),
         ("log_timezone", "UTC"),
-        ("jit", "off"), // costs more than it gains on short queries
+        ("jit", "off"),           // costs more than it gains on short queries
+        ("wal_level", "logical"), // tenants of the first cell can be moved away
     ];
     let careless = [("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off")];
     let quoted = folder.socket().display().to_string().replace('"', "\"\""); // the setting is a list

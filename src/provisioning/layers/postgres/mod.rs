@@ -6,10 +6,10 @@ mod scram;
 
 use futures::{StreamExt as _, stream};
 
+pub use self::scram::verifier;
 pub(super) use self::{
     extension::{EXTENSIONS, Extension},
     namespace::{NAMESPACE, Namespace},
-    scram::verifier,
 };
 use super::super::{Names, Site, Slot, literal};
 use crate::{

@@ -12,7 +12,7 @@ use crate::platform::random;
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("it is not zero");
 
 /// `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>`, for a password of ASCII.
-pub(in super::super) fn verifier(password: &str) -> String {
+pub fn verifier(password: &str) -> String {
     with_salt(password, &random::bytes())
 }
 

@@ -1,0 +1,219 @@
+//! What operators ask for: a plan, a move, its confirmation, its end.
+
+use std::sync::Arc;
+
+use super::{
+    Moves, journal,
+    order::{Move, Phase, Wanted},
+    store,
+};
+use crate::{
+    cells::{Cell, stem},
+    error::{Error, Kind, Result},
+    isolation::{Conditions, OperatorScope, OperatorTx, TenantScope},
+    platform::ids::{MoveId, TenantId},
+    tenancy::{IsolationTier, Status, Tenant},
+};
+
+/// Where a tenant is to go.
+#[derive(Clone, Debug, Default)]
+pub struct Destination {
+    /// The name of a cell; the best one, where none is named.
+    pub cell: Option<String>,
+    /// Another tier, where it is to have one.
+    pub tier: Option<IsolationTier>,
+}
+
+/// What a move would come to.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    pub order: Move,
+    pub cell: String,
+    pub steps: Vec<String>,
+}
+
+impl Moves {
+    /// The move that runs, or the last one.
+    pub async fn of_tenant(&self, scope: &TenantScope) -> Result<Option<Move>> {
+        let tx = self.0.isolation.begin(scope).await?;
+        let found = store::latest(&tx, scope.tenant()).await?;
+        tx.commit_unrecorded("a read").await?;
+        Ok(found)
+    }
+
+    /// All that have not come to their end, the oldest first.
+    pub async fn running(&self, scope: &OperatorScope) -> Result<Vec<Move>> {
+        let tx = self.0.isolation.begin_operator(scope).await?;
+        let found = store::all_running(&tx).await?;
+        tx.commit_unrecorded("a read").await?;
+        Ok(found)
+    }
+
+    /// A dry run: where the tenant would come to, and what would be done; both cells are asked, and nothing is changed.
+    ///
+    /// Errors: those of [`Moves::start`].
+    pub async fn plan(&self, tenant: TenantId, destination: &Destination) -> Result<Outlook> {
+        let tx = self.begin().await?;
+        let (order, cell) = self.order(&tx, tenant, destination).await?;
+        tx.commit_unrecorded("a read").await?;
+        let ends = self.ends(&order).await?;
+        let tables = ends.check().await?;
+        let place = match order.target_tier {
+            IsolationTier::Standard => "schema",
+            IsolationTier::Enterprise | IsolationTier::Premium => "database",
+        };
+        let steps = vec![
+            format!("make roles and {place} {} on cell {}", stem(tenant), order.reason),
+            format!("copy {} tables while services read and write", tables.len()),
+            "carry over what was written meanwhile, and compare both sides".to_owned(),
+            "keep services out for a moment, and change the tenant's place".to_owned(),
+            format!("keep the source until it is confirmed, at most {} h", self.0.rules.keep_source.as_secs() / 3600),
+        ];
+        Ok(Outlook { order, cell: cell.name.clone(), steps })
+    }
+
+    /// Begins a move; it goes on by itself until the tenant is at its new place.
+    ///
+    /// Errors: `conflict` where one is running, or the cell is full or drains; `invalid_input` for a cell of another tier, or where
+    /// something of the tenant cannot be moved; `residency_violation`; `unavailable` where a cell does not answer.
+    pub async fn start(
+        &self,
+        scope: &OperatorScope,
+        tenant: TenantId,
+        destination: &Destination,
+        conditions: &Conditions,
+    ) -> Result<Outlook> {
+        let tx = self.0.isolation.begin_operator(scope).await?;
+        if let Some(answered) = tx.first_answer::<MoveId>(conditions).await? {
+            let order = store::find(&tx, answered).await?.ok_or_else(Error::not_found)?;
+            tx.commit_unrecorded("a read").await?;
+            let cell = self.0.cells.get(order.target_cell).await?.name.clone();
+            return Ok(Outlook { order, cell, steps: Vec::new() });
+        }
+        tx.commit_unrecorded("a read").await?;
+        // Before the transaction: cells may be slow to answer.
+        let outlook = self.plan(tenant, destination).await?;
+        let found = self.tenant(tenant).await?;
+        let tx = self.0.isolation.begin_operator(scope).await?;
+        let order = Move { started_at: tx.stamp().at, ..outlook.order };
+        self.0.cells.reserve(&tx, order.target_cell, &found).await?;
+        store::insert(&tx, &order).await?;
+        store::set_hold(&tx, tenant, Phase::Preparing).await?;
+        tx.keep_answer(conditions, &order.id).await?;
+        tx.commit_for(tenant, [journal::started(&order)]).await?;
+        self.0.nudge.notify_one();
+        Ok(Outlook { order, ..outlook })
+    }
+
+    /// Calls the move off: the tenant stays where it is, and nothing is left at the target. After the switch there is no way back but
+    /// to confirm, and to move again.
+    ///
+    /// Errors: `not_found` where none is running, `invalid_transition` after the switch.
+    pub async fn cancel(&self, scope: &OperatorScope, tenant: TenantId) -> Result<Move> {
+        self.want(scope, tenant, Wanted::Cancel, |order| match order.phase {
+            Phase::Switched => Err(Error::new(
+                Kind::InvalidTransition,
+                "the tenant is at its new place; confirm the move, and move it back",
+            )),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    /// Gives up what the tenant had at the source.
+    ///
+    /// Errors: `not_found` where none is running, `invalid_transition` before the switch.
+    pub async fn confirm(&self, scope: &OperatorScope, tenant: TenantId) -> Result<Move> {
+        self.want(scope, tenant, Wanted::Confirm, |order| match order.phase {
+            Phase::Switched => Ok(()),
+            _ => Err(Error::new(Kind::InvalidTransition, "the tenant is still at its old place; wait for the switch")),
+        })
+        .await
+    }
+
+    async fn want(
+        &self,
+        scope: &OperatorScope,
+        tenant: TenantId,
+        wanted: Wanted,
+        check: impl FnOnce(&Move) -> Result<()>,
+    ) -> Result<Move> {
+        let tx = self.0.isolation.begin_operator(scope).await?;
+        let order = store::lock_running(&tx, tenant).await?.ok_or_else(Error::not_found)?;
+        check(&order)?;
+        if order.wanted == wanted {
+            tx.commit_unrecorded("it is wanted already").await?;
+            return Ok(order);
+        }
+        store::want(&tx, &order, wanted, tx.stamp().at).await?;
+        tx.commit_for(tenant, [journal::asked(&order, wanted)]).await?;
+        self.0.nudge.notify_one();
+        Ok(Move { wanted, ..order })
+    }
+
+    /// What is asked for as a row, once everything that the registry knows was looked at.
+    async fn order(&self, tx: &OperatorTx, tenant: TenantId, destination: &Destination) -> Result<(Move, Arc<Cell>)> {
+        if store::lock_running(tx, tenant).await?.is_some() {
+            return Err(store::running());
+        }
+        let found = self.tenant(tenant).await?;
+        if matches!(found.status, Status::Deleted | Status::Erased) {
+            return Err(Error::new(Kind::InvalidTransition, "the tenant is deleted"));
+        }
+        let source = self.0.cells.find_placement(tenant).await?;
+        let source = source.filter(|_| self.0.provisioning.is_on());
+        let source = source
+            .ok_or_else(|| Error::conflict("the tenant has nothing on a cell that could be moved").at("tenantId"))?;
+        if !self.0.provisioning.is_ready(tenant).await? {
+            let rule = "the tenant's environment is not there yet; `Tenant.layers` says what is missing";
+            return Err(Error::new(Kind::Unavailable, rule));
+        }
+        let tier = destination.tier.unwrap_or(found.isolation_tier);
+        let named = destination.cell.as_deref();
+        let extensions = self.0.provisioning.extensions_of(&self.0.tenancy.plan(&found.plan).await?);
+        let (choice, cell) =
+            self.0.cells.choose_for_move(tx, (&found, tier), source.cell_id, named, &extensions).await?;
+        let target_database = match tier {
+            IsolationTier::Standard => cell.address.0.database.clone(),
+            IsolationTier::Enterprise | IsolationTier::Premium => stem(tenant),
+        };
+        let order = Move {
+            id: MoveId::generate(),
+            tenant,
+            source_cell: source.cell_id,
+            source_database: source.database_name,
+            source_tier: source.tier,
+            source_region: source.region,
+            target_cell: choice.cell,
+            target_database,
+            target_tier: tier,
+            target_region: choice.region,
+            reason: choice.reason,
+            phase: Phase::Preparing,
+            wanted: Wanted::Switch,
+            problem: String::new(),
+            attempts: 0,
+            rows_copied: 0,
+            changes_applied: 0,
+            pause_ms: None,
+            identities: serde_json::json!({}),
+            fingerprint: String::new(),
+            started_at: tx.stamp().at,
+            switched_at: None,
+            keep_until: None,
+            finished_at: None,
+            lease_token: None,
+        };
+        Ok((order, cell))
+    }
+
+    pub(super) async fn tenant(&self, id: TenantId) -> Result<Tenant> {
+        let scope = OperatorScope::system("moves");
+        let found = self.0.tenancy.get_several(&scope, &[id]).await?;
+        found.into_iter().next().ok_or_else(Error::not_found)
+    }
+
+    pub(super) async fn begin(&self) -> Result<OperatorTx> {
+        self.0.isolation.begin_operator(&OperatorScope::system("moves")).await
+    }
+}

@@ -1,0 +1,104 @@
+//! A tenant's environment at a place that is not, or not any more, its own: what moves are made of.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Provisioning,
+    layer::{Layer, Removed, Site, Slot, Verdict},
+    names::Names,
+    store,
+};
+use crate::{
+    cells::{Cell, Placement},
+    error::{Error, Kind, Result},
+    platform::{db::Tx, ids::TenantId},
+    tenancy::{Plan, Tenant},
+};
+
+/// The layers whose things are taken along, or made empty for what is taken along; all others are ensured by the reconciler where
+/// the tenant has come to be.
+const CARRIED: [&str; 3] = ["role", "database", "schema"];
+
+impl Provisioning {
+    /// Where things of the tenant are at `placement`, whatever its own is.
+    pub async fn site_at(&self, tenant: TenantId, placement: Placement) -> Result<Site> {
+        let found = self.tenant(tenant).await?.ok_or_else(Error::not_found)?;
+        let cell = self.cells().get(placement.cell_id).await?;
+        let tenant = Arc::new(Tenant { isolation_tier: placement.tier, ..(*found).clone() });
+        let names = Names::of(tenant.id);
+        let extensions = self.extensions_of(&self.0.tenancy.plan(&tenant.plan).await?);
+        let facts = serde_json::Map::new();
+        Ok(Site { tenant, names, placement: Some(placement), cell: Some(cell), extensions, facts })
+    }
+
+    /// Makes roles, database and schema at `site`, as empty as they are at first.
+    pub async fn ensure_at(&self, site: &Site) -> Result<()> {
+        for layer in self.carried(site) {
+            layer.ensure(site).await?;
+            match layer.verify(site).await? {
+                Verdict::InPlace | Verdict::Told(_) => {}
+                Verdict::Drifted(left) => {
+                    let rule = format!("it was made, and is not as it should be: {}", left.join("; "));
+                    return Err(Error::new(Kind::Internal, rule));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes roles, database and schema at `site` away, with all that is in them.
+    pub async fn remove_at(&self, site: &Site) -> Result<Removed> {
+        let mut total = Removed::default();
+        for layer in self.carried(site).into_iter().rev() {
+            for (kind, count) in layer.remove(site).await?.0 {
+                *total.0.entry(kind).or_default() += count;
+            }
+        }
+        Ok(total)
+    }
+
+    fn carried(&self, site: &Site) -> Vec<&Arc<dyn Layer>> {
+        let serves = |layer: &&Arc<dyn Layer>| layer.serves(site.tenant.isolation_tier);
+        self.layers().iter().filter(|layer| CARRIED.contains(&layer.name())).filter(serves).collect()
+    }
+
+    /// Lets in at `site` whoever has a credential of the tenant's PostgreSQL that is still good.
+    pub async fn let_in_at(&self, site: &Site) -> Result<()> {
+        for layer in self.layers().iter().filter(|layer| layer.name() == CARRIED[0]) {
+            self.reinstate(site, layer).await?;
+        }
+        Ok(())
+    }
+
+    /// The tenant is at `cell` now: credentials name that address, and all layers that its tier has are looked at there.
+    pub async fn follow(
+        &self,
+        tx: &Tx,
+        (placement, plan): (&Placement, &Plan),
+        cell: &Cell,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let lost: Vec<_> = self
+            .layers()
+            .iter()
+            .filter(|layer| !layer.serves(placement.tier))
+            .map(|layer| layer.name().to_owned())
+            .collect();
+        let carried =
+            self.layers().iter().filter(|layer| CARRIED.contains(&layer.name()) && layer.serves(placement.tier));
+        for layer in carried {
+            let known = (layer.name(), self.is_essential(&**layer, plan));
+            store::add_record(tx, placement.tenant_id, known, now).await?;
+        }
+        store::readdress(tx, placement, cell).await?;
+        store::look_anew(tx, placement.tenant_id, &lost, now).await
+    }
+
+    /// The login of a slot, for who must name it.
+    pub fn logins(tenant: TenantId) -> [String; 2] {
+        let names = Names::of(tenant);
+        [names.login(Slot::A), names.login(Slot::B)]
+    }
+}

@@ -1,0 +1,167 @@
+//! `kill -9` of the server at its calls to both ends that change something: what the next one makes of it is as if nothing had been.
+
+use serde_json::json;
+use tenantry::platform::ids::TenantId;
+
+use super::{
+    scene::{CONFIRM, MOVE, contents, furnish, inventory, progress, reached, service},
+    soak,
+};
+use crate::{
+    binary::{Binary, Server},
+    provisioning::{
+        active,
+        clusters::{Cluster, of_tenant, register, texts},
+        create, eventually,
+        proxy::{Fault, Proxy},
+    },
+    support::{self, Client, Database},
+};
+
+/// What changes something. To die before it is to die after all that was only read or rolled back since the last of them.
+const CHANGES: &[&str] = &[
+    "ALTER ",
+    "CREATE ",
+    "DROP ",
+    "GRANT ",
+    "COPY ",
+    "LOCK TABLE",
+    "ANALYZE ",
+    "UPDATE ",
+    "setval",
+    "COMMENT ON",
+    "REFRESH ",
+    "pg_create_logical",
+    "pg_drop_replication",
+    "pg_terminate_backend",
+    "slot_advance",
+    "emit_message",
+];
+
+struct Scene {
+    ends: [(&'static str, Cluster, Proxy); 2],
+    database: Database,
+    binary: Binary,
+    tenant: TenantId,
+    /// Where the tenant is.
+    place: usize,
+}
+
+impl Scene {
+    async fn new() -> (Self, Server) {
+        let database = support::database().await;
+        let settings = [
+            ("PROVISIONING__LAYERS", "placement,role,database,schema"),
+            ("PROVISIONING__FIRST_RETRY", "50ms"),
+            ("PROVISIONING__LONGEST_RETRY", "200ms"),
+            ("TENANCY__ACTIVATION", "automatic"),
+            ("MOVES__LEASE", "1500ms"),
+            ("CELLS__OWN", "false"),
+            ("CELLS__CHECK_INTERVAL", "1h"),
+            ("WORKER__INTERVAL", "100ms"),
+        ];
+        let binary = settings.into_iter().fold(Binary::on(&database), |binary, (key, value)| binary.set(key, value));
+        let server = binary.serve().await;
+        let admin = server.admin().await;
+        let end = |name| {
+            let cluster = Cluster::start();
+            let proxy = Proxy::before(&cluster.socket());
+            (name, cluster, proxy)
+        };
+        let ends = [end("first"), end("second")];
+        register(&admin, ends[0].0, "STANDARD", &ends[0].2.url("postgres")).await;
+        let tenant = create(&admin, "moving", "STANDARD").await;
+        active(&admin, tenant).await;
+        register(&admin, ends[1].0, "STANDARD", &ends[1].2.url("postgres")).await;
+        furnish(&service(&admin, tenant).await, 20).await;
+        (Self { ends, database, binary, tenant, place: 0 }, server)
+    }
+
+    async fn of_tenant(&self, end: usize) -> Vec<String> {
+        of_tenant(&inventory(&self.ends[end].1).await, self.tenant)
+    }
+
+    async fn goes(&self, admin: &Client) {
+        let target = self.ends[1 - self.place].0;
+        admin.ok(MOVE, json!({ "input": { "tenantId": self.tenant, "cell": target } })).await;
+    }
+
+    async fn phase(&self, admin: &Client) -> String {
+        progress(admin, self.tenant).await["move"]["phase"].as_str().unwrap().to_owned()
+    }
+
+    /// Confirms once that can be, and waits for the end.
+    async fn ends(&self, admin: &Client) {
+        eventually("the move is switched", async || {
+            ["SWITCHED", "CONFIRMED"].contains(&&*self.phase(admin).await).then_some(())
+        })
+        .await;
+        admin.graphql(CONFIRM, json!({ "id": self.tenant })).await;
+        reached(admin, self.tenant, "CONFIRMED").await;
+    }
+
+    /// Moves the tenant, and kills the server at the n-th change at one end, if there are so many; the server that goes on.
+    async fn kill_at(&mut self, server: Server, (n, at): (usize, usize)) -> (Server, Option<String>) {
+        let admin = server.admin().await;
+        let proxy = &self.ends[at].2;
+        // The dry run before a move counts in neither case: it changes nothing.
+        proxy.arm_for(n, Fault::Hold, CHANGES);
+        self.goes(&admin).await;
+        eventually("a change is held, or the move is over", async || {
+            if proxy.is_hit() {
+                return Some(());
+            }
+            match self.phase(&admin).await.as_str() {
+                "SWITCHED" => {
+                    admin.graphql(CONFIRM, json!({ "id": self.tenant })).await;
+                    None
+                }
+                phase => (phase == "CONFIRMED").then_some(()),
+            }
+        })
+        .await;
+        if !proxy.is_hit() {
+            proxy.disarm();
+            return (server, None);
+        }
+        server.kill().await;
+        let hit = proxy.disarm();
+        let server = self.binary.serve().await;
+        self.ends(&server.admin().await).await;
+        (server, hit)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_while_it_moves_a_tenant_leaves_what_the_next_one_completes() {
+    let (mut scene, mut server) = Scene::new().await;
+    let (reference, rows) = (scene.of_tenant(0).await, contents(&scene.ends[0].1, "postgres", scene.tenant).await);
+    let registry = scene.database.superuser().await;
+    // The long form takes each step; the short one some of them, others each time.
+    let stride = if soak() { 1 } else { 12 };
+    let first = if soak() { 1 } else { 1 + scene.tenant.uuid().as_u128() as usize % stride };
+    let mut killed = 0;
+    for at_source in [true, false] {
+        for n in (first..).step_by(stride) {
+            let at = if at_source { scene.place } else { 1 - scene.place };
+            let (next, hit) = scene.kill_at(server, (n, at)).await;
+            server = next;
+            scene.place = 1 - scene.place;
+            let what = format!("killed at change {n} of the {}: {hit:?}", if at_source { "source" } else { "target" });
+            assert_eq!(scene.of_tenant(scene.place).await, reference, "{what}");
+            assert_eq!(scene.of_tenant(1 - scene.place).await, [""; 0], "{what}");
+            assert_eq!(contents(&scene.ends[scene.place].1, "postgres", scene.tenant).await, rows, "{what}");
+            let moves = "select (select count(*) from tenantry.moves where phase = 'CONFIRMED') || ' ' || (select count(*) from tenantry.journal where event = 'MoveSwitched')
+                || ' ' || (select count(*) from tenantry.journal where event = 'MoveConfirmed')";
+            let told = texts(&registry, moves).await.remove(0);
+            let counts: std::collections::BTreeSet<_> = told.split(' ').collect();
+            assert_eq!(counts.len(), 1, "each move is told once: {told}, {what}");
+            if hit.is_none() {
+                break;
+            }
+            killed += 1;
+        }
+    }
+    println!("killed at {killed} changes of a move, every {stride} from {first} on");
+    assert!(killed >= 4, "{killed}");
+}

@@ -1,0 +1,15 @@
+//! Tenants are moved between cells and tiers, with all that they have.
+
+mod clients;
+mod faults;
+mod journey;
+mod kills;
+mod scene;
+mod tier;
+mod volume;
+
+/// Whether `make soak` asks for the long forms.
+#[expect(clippy::disallowed_methods, reason = "the suite is told by its environment")]
+fn soak() -> bool {
+    std::env::var_os("TENANTRY_SOAK").is_some()
+}
