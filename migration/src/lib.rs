@@ -19,8 +19,8 @@ mod m20261125_000013_provisioning;
 mod m20261125_000014_layers;
 mod m20261125_000015_templates;
 mod m20261125_000017_listeners;
-mod m20261125_000018_moves;
 mod m20261125_000019_extensions;
+mod m20261125_000020_moves;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -48,8 +48,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000014_layers::Migration),
             Box::new(m20261125_000015_templates::Migration),
             Box::new(m20261125_000017_listeners::Migration),
-            Box::new(m20261125_000018_moves::Migration),
             Box::new(m20261125_000019_extensions::Migration),
+            Box::new(m20261125_000020_moves::Migration),
         ]
     }
 }
