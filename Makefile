@@ -22,11 +22,16 @@ help: ## This list
 run: bootstrap-run console ## A server with its own private PostgreSQL; prints GraphiQL's address and a token
 	@scripts/run --profile $(PROFILE) --bin tenantry -- serve $(ARGS)
 
-test: bootstrap-test console $(CLIENTS:package-lock.json=node_modules/.package-lock.json) ## The whole suite, on real servers
-	@bouncer=$$(scripts/pgbouncer 2>/dev/null) || echo "PgBouncer 1.21 or newer could not be had here; its test will say so"; \
+# What real servers of tests are started from, each where it can be had; then the tests, in which a missing one says so.
+define WITH_SERVERS
+bouncer=$$(scripts/pgbouncer 2>/dev/null) || echo "PgBouncer 1.21 or newer could not be had here; its test will say so"; \
 	  extensions=$$(scripts/postgres-extensions 2>/dev/null) || echo "PostgreSQL with pgvector and Apache AGE could not be had here; their tests will say so"; \
 	  moto=$$(scripts/moto) || echo "moto could not be had here; the tests of AWS KMS and S3 will say so"; \
-	  TENANTRY_TEST_EXTENSIONS="$$extensions" PATH="$${bouncer:+$$bouncer:}$${moto:+$$moto:}$$PATH" cargo test --workspace $(ARGS)
+	  TENANTRY_TEST_EXTENSIONS="$$extensions" PATH="$${bouncer:+$$bouncer:}$${moto:+$$moto:}$$PATH"
+endef
+
+test: bootstrap-test console $(CLIENTS:package-lock.json=node_modules/.package-lock.json) ## The whole suite, on real servers
+	@$(WITH_SERVERS) cargo test --workspace $(ARGS)
 
 schema: bootstrap-run ## Write schema.graphql anew
 	@cargo run --quiet --bin tenantry -- schema > schema.graphql.new
@@ -50,7 +55,7 @@ doc: bootstrap-test ## Documentation of the code, in target/doc
 	cargo doc --no-deps --workspace --document-private-items
 
 soak: bootstrap-test ## The long forms: a million rows moved under load, a server killed at every change of a move
-	TENANTRY_SOAK=1 cargo test --test it -- moves::volume moves::kills --nocapture --test-threads=1
+	@$(WITH_SERVERS) TENANTRY_SOAK=1 cargo test --test it -- moves::volume moves::kills --nocapture --test-threads=1
 
 bench: bootstrap-test ## Ratios to the peers, in one run; see bench/
 	bench/run $(ARGS)

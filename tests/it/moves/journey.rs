@@ -70,7 +70,7 @@ async fn a_tenant_goes_to_another_cell_with_all_it_has_and_leaves_nothing_behind
 async fn no_acknowledged_write_is_lost_while_eight_services_read_and_write() {
     let scene = Scene::new("STANDARD", "STANDARD").await;
     let admin = scene.app.admin().await;
-    furnish(&service(&admin, scene.tenant).await, 20_000).await;
+    furnish(&service(&admin, scene.tenant).await, 5000).await;
     let clients = Clients::start(8, &admin, scene.tenant);
     scene.start_move(json!({})).await;
     let moved = scene.reached("SWITCHED").await;
@@ -92,7 +92,9 @@ async fn no_acknowledged_write_is_lost_while_eight_services_read_and_write() {
         seen.pause.as_millis()
     );
     assert!(moved["changesApplied"].as_i64().unwrap() > 0 && seen.reads > 100, "{moved}");
-    assert!(seen.pause < Duration::from_secs(10), "{:?}", seen.pause); // under any load; the figure is for the long form
+    // Under any load of the machine; the figure is for the long form.
+    assert!(moved["pauseMs"].as_i64().unwrap() < 5000, "{moved}");
+    assert!(seen.pause < Duration::from_secs(10), "{:?}", seen.pause);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

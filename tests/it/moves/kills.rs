@@ -52,10 +52,13 @@ impl Scene {
         let database = support::database().await;
         let settings = [
             ("PROVISIONING__LAYERS", "placement,role,database,schema"),
+            // A server that was killed at a tenant's environment keeps the next move from it for so long.
+            ("PROVISIONING__LEASE", "4s"),
+            ("PROVISIONING__LAYER_TIMEOUT", "3s"),
             ("PROVISIONING__FIRST_RETRY", "50ms"),
             ("PROVISIONING__LONGEST_RETRY", "200ms"),
             ("TENANCY__ACTIVATION", "automatic"),
-            ("MOVES__LEASE", "1500ms"),
+            ("MOVES__LEASE", "1s"),
             ("CELLS__OWN", "false"),
             ("CELLS__CHECK_INTERVAL", "1h"),
             ("WORKER__INTERVAL", "100ms"),
@@ -138,7 +141,7 @@ async fn a_server_killed_while_it_moves_a_tenant_leaves_what_the_next_one_comple
     let (reference, rows) = (scene.of_tenant(0).await, contents(&scene.ends[0].1, "postgres", scene.tenant).await);
     let registry = scene.database.superuser().await;
     // The long form takes each step; the short one some of them, others each time.
-    let stride = if soak() { 1 } else { 12 };
+    let stride = if soak() { 1 } else { 16 };
     let first = if soak() { 1 } else { 1 + scene.tenant.uuid().as_u128() as usize % stride };
     let mut killed = 0;
     for at_source in [true, false] {

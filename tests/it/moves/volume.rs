@@ -16,7 +16,7 @@ const SUMS: &str = "select count(*) || ' ' || sum(hashtextextended(t::text, 0)::
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_tenant_is_moved_under_load_with_a_short_pause() {
-    let rows: usize = if soak() { 1_000_000 } else { 30_000 };
+    let rows: usize = if soak() { 1_000_000 } else { 20_000 };
     let scene = Scene::new("STANDARD", "STANDARD").await;
     let admin = scene.app.admin().await;
     let before = service(&admin, scene.tenant).await;
@@ -57,5 +57,6 @@ async fn a_large_tenant_is_moved_under_load_with_a_short_pause() {
         moved["pauseMs"],
         seen.pause.as_millis()
     );
-    assert!(!soak() || moved["pauseMs"].as_i64().unwrap() < 1000, "{moved}");
+    // Beside other tests the machine may be busy.
+    assert!(moved["pauseMs"].as_i64().unwrap() < if soak() { 1000 } else { 5000 }, "{moved}");
 }
