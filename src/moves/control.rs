@@ -74,7 +74,7 @@ impl Moves {
 
     /// Begins a move; it goes on by itself until the tenant is at its new place.
     ///
-    /// Errors: `conflict` where one is running, or the cell is full or drains; `invalid_input` for a cell of another tier, or where
+    /// Errors: `conflict` where one is running, the tenant has vectors or a graph, or the cell is full or drains; `invalid_input` for a cell of another tier, or where
     /// something of the tenant cannot be moved; `residency_violation`; `unavailable` where a cell does not answer.
     pub async fn start(
         &self,
@@ -96,6 +96,8 @@ impl Moves {
         let found = self.tenant(tenant).await?;
         let tx = self.0.isolation.begin_operator(scope).await?;
         let order = Move { started_at: tx.stamp().at, ..outlook.order };
+        // Again, as of the moment when the move begins; what is made later is found by its steps.
+        self.0.provisioning.check_nothing_is_left_behind(&tx, tenant).await?;
         self.0.cells.reserve(&tx, order.target_cell, &found).await?;
         store::insert(&tx, &order).await?;
         store::set_hold(&tx, tenant, Phase::Preparing).await?;
@@ -168,6 +170,7 @@ impl Moves {
             let rule = "the tenant's environment is not there yet; `Tenant.layers` says what is missing";
             return Err(Error::new(Kind::Unavailable, rule));
         }
+        self.0.provisioning.check_nothing_is_left_behind(tx, tenant).await?;
         let tier = destination.tier.unwrap_or(found.isolation_tier);
         let named = destination.cell.as_deref();
         let extensions = self.0.provisioning.extensions_of(&self.0.tenancy.plan(&found.plan).await?);

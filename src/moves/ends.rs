@@ -26,6 +26,8 @@ pub(super) struct Ends {
     /// Of schema, role, and of what a move makes.
     pub(super) stem: String,
     pub(super) logins: [String; 2],
+    /// Schemas that a move would leave behind.
+    pub(super) left: [String; 2],
 }
 
 /// Texts of both ends are alike, writes are on disk when they are said to be, and nothing waits for ever.
@@ -74,6 +76,7 @@ impl Moves {
             target_database: order.target_database.clone(),
             stem: source.names.stem().to_owned(),
             logins: Provisioning::logins(order.tenant),
+            left: Provisioning::left_behind(order.tenant),
             source,
             target,
         })
@@ -152,6 +155,9 @@ impl Ends {
         ];
         if let Some((_, problem)) = problem.into_iter().find(|(is, _)| *is) {
             return Err(Error::invalid("cell", problem));
+        }
+        if source::leaves_something(&mut session, self).await? {
+            return Err(Provisioning::would_be_lost());
         }
         let in_the_way = source::in_the_way(&mut session, self).await?;
         match in_the_way.first() {

@@ -28,6 +28,8 @@ const IN_THE_WAY: &str = "
       union all select 'the tenant has large objects' where exists (select from pg_largeobject_metadata
         where lomowner in (select oid from pg_roles where rolname in ($1, $2, $3)))
     ) as found (problem)";
+/// Values: schemas that would be left behind.
+const LEFT: &str = "select to_jsonb(exists (select from pg_namespace where nspname in ($1, $2)))::text";
 /// Values: the schema. Columns that are computed are computed at the target, too.
 const TABLES: &str = "
     select coalesce(jsonb_agg(jsonb_build_object('name', c.relname, 'identity', c.relreplident, 'protected', c.relrowsecurity,
@@ -36,7 +38,7 @@ const TABLES: &str = "
       'columns', (select coalesce(jsonb_agg(a.attname order by a.attnum), '[]') from pg_attribute a
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '')) order by c.relname), '[]')::text
     from pg_class c where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relkind = 'r'";
-/// Values: the schema. Another answer says that something was defined anew. What vacuuming, analysing and a move's own work change is
+/// Values: the schema, and those that would be left behind. Another answer says that something was defined anew. What vacuuming, analysing and a move's own work change is
 /// left out.
 const FINGERPRINT: &str = "
     with home as (select oid from pg_namespace where nspname = $1),
@@ -53,6 +55,7 @@ const FINGERPRINT: &str = "
       union all select format('r %s %s', w.oid, w.xmin) from pg_rewrite w join relation on relation.oid = ev_class
       union all select format('d %s %s', d.oid, d.xmin) from pg_attrdef d join relation on relation.oid = adrelid
       union all select format('n %s', obj_description(oid, 'pg_namespace')) from home
+      union all select format('s %s', nspname) from pg_namespace where nspname in ($2, $3)
     )
     select to_jsonb(md5(coalesce(string_agg(text, E'\\n' order by text), '')))::text from line";
 const SEQUENCES: &str = "
@@ -109,12 +112,17 @@ pub(super) async fn in_the_way(session: &mut CellSession, ends: &Ends) -> Result
     session.json(IN_THE_WAY, &[&ends.stem, &ends.logins[0], &ends.logins[1]]).await
 }
 
+/// Whether the tenant has something that does not go with it.
+pub(super) async fn leaves_something(session: &mut CellSession, ends: &Ends) -> Result<bool> {
+    session.json(LEFT, &[&ends.left[0], &ends.left[1]]).await
+}
+
 pub(super) async fn tables(session: &mut CellSession, ends: &Ends) -> Result<Vec<Table>> {
     session.json(TABLES, &[&ends.stem]).await
 }
 
 pub(super) async fn fingerprint(session: &mut CellSession, ends: &Ends) -> Result<String> {
-    session.json(FINGERPRINT, &[&ends.stem]).await
+    session.json(FINGERPRINT, &[&ends.stem, &ends.left[0], &ends.left[1]]).await
 }
 
 /// Materialized views that have rows, in the order in which they were made.

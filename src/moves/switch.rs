@@ -111,6 +111,8 @@ impl Moves {
                 "the tenant's environment is being worked on; it is tried again",
             ));
         }
+        // From now on nobody makes any.
+        self.0.provisioning.check_nothing_is_left_behind(&tx, order.tenant).await?;
         store::save(&tx, order).await?;
         tx.commit_unrecorded("a step of a move; what it comes to is recorded").await
     }

@@ -8,6 +8,7 @@ use super::{
     Provisioning,
     layer::{Layer, Removed, Site, Slot, Verdict},
     names::Names,
+    state::Observed,
     store,
 };
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
 /// The layers whose things are taken along, or made empty for what is taken along; all others are ensured by the reconciler where
 /// the tenant has come to be.
 const CARRIED: [&str; 3] = ["role", "database", "schema"];
+/// The layers in the cell's PostgreSQL whose things are not taken along: they would be lost with the source, so who has some stays
+/// where it is.
+const LEFT: [&str; 2] = ["vectors", "graph"];
 
 impl Provisioning {
     /// Where things of the tenant are at `placement`, whatever its own is.
@@ -62,6 +66,30 @@ impl Provisioning {
     fn carried(&self, site: &Site) -> Vec<&Arc<dyn Layer>> {
         let serves = |layer: &&Arc<dyn Layer>| layer.serves(site.tenant.isolation_tier);
         self.layers().iter().filter(|layer| CARRIED.contains(&layer.name())).filter(serves).collect()
+    }
+
+    /// Refuses a tenant that has, as far as was seen, what a move would leave behind. The cell itself knows for certain: see
+    /// [`Provisioning::left_behind`].
+    ///
+    /// Errors: `conflict` at `tenantId`.
+    pub async fn check_nothing_is_left_behind(&self, tx: &Tx, tenant: TenantId) -> Result<()> {
+        let records = store::records(tx, tenant).await?;
+        let is_there = |observed| matches!(observed, Observed::Present | Observed::Drifted);
+        if records.iter().any(|record| LEFT.contains(&record.layer.as_str()) && is_there(record.observed)) {
+            return Err(Self::would_be_lost());
+        }
+        Ok(())
+    }
+
+    /// The schemas that are left behind where the tenant has them, whatever was written down of its layers.
+    pub fn left_behind(tenant: TenantId) -> [String; 2] {
+        let names = Names::of(tenant);
+        [names.vectors(), names.graph()]
+    }
+
+    pub fn would_be_lost() -> Error {
+        let rule = "the tenant has vectors or a graph in its cell, which a move does not carry yet";
+        Error::conflict(rule).at("tenantId")
     }
 
     /// Lets in at `site` whoever has a credential of the tenant's PostgreSQL that is still good.

@@ -8,7 +8,7 @@ use super::scene::{CANCEL, CONFIRM, MOVE, contents, furnish, inventory, reached,
 use crate::{
     provisioning::{
         active,
-        clusters::{Cluster, of_tenant, register, texts},
+        clusters::{Cluster, of_tenant, register, stem, texts},
         create, eventually,
         proxy::{Fault, Proxy},
     },
@@ -151,4 +151,43 @@ async fn what_is_defined_while_it_is_copied_is_copied_anew() {
     // What tells rows of the source apart is no longer set back.
     assert_eq!(without(&there, "relation "), without(&here, "relation "));
     assert!(here.iter().any(|line| line.starts_with("rows of later: 1 ")), "{here:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_move_would_leave_behind_ends_it_whenever_it_comes_to_be() {
+    let stage = Stage::new().await;
+    let (admin, registry) = (stage.app.admin().await, stage.app.database.superuser().await);
+    let cell = stage.source.connect("postgres", "postgres").await;
+    let rows = contents(&stage.source, "postgres", stage.tenant).await;
+    let schema = format!("{}_vectors", stem(stage.tenant));
+    let seen = format!(
+        "insert into tenantry.provisioning_layers (tenant_id, layer, position, essential, wanted, observed, since)
+         values ('{0}', 'graph', 9, false, 'PRESENT', 'PRESENT', now())",
+        stage.tenant
+    );
+    let forgotten =
+        format!("delete from tenantry.provisioning_layers where layer = 'graph' and tenant_id = '{}'", stage.tenant);
+    // In the cell, where nobody has written it down yet; and as the cell's reconciler has seen it.
+    let (made, dropped) = (
+        format!("create schema {schema}; create table {schema}.items (id) as select 1"),
+        format!("drop schema {schema} cascade"),
+    );
+    for (place, comes, goes) in [(&cell, &made, &dropped), (&registry, &seen, &forgotten)] {
+        stage.hold_at(("CATCHING_UP", End::Source, &["pg_logical_slot_peek"])).await;
+        place.execute_unprepared(comes).await.unwrap();
+        stage.before_source.disarm();
+        let failed = reached(&admin, stage.tenant, "FAILED").await;
+        assert!(failed["problem"].as_str().unwrap().starts_with("the tenant has vectors or a graph"), "{failed}");
+        assert_eq!(stage.of_tenant(&stage.target).await, [""; 0], "{comes}");
+        assert_eq!(contents(&stage.source, "postgres", stage.tenant).await, rows, "{comes}");
+        let refused = admin.graphql(MOVE, json!({ "input": { "tenantId": stage.tenant } })).await;
+        assert_eq!(
+            (refused.code(), &refused.body["errors"][0]["extensions"]["field"]),
+            ("conflict", &json!("tenantId"))
+        );
+        service(&admin, stage.tenant).await.execute_unprepared("update kinds set mood = mood").await.unwrap();
+        place.execute_unprepared(goes).await.unwrap();
+    }
+    admin.ok(MOVE, json!({ "input": { "tenantId": stage.tenant } })).await;
+    reached(&admin, stage.tenant, "SWITCHED").await;
 }

@@ -4,6 +4,7 @@ mod clients;
 mod faults;
 mod journey;
 mod kills;
+mod layers;
 mod scene;
 mod tier;
 mod volume;

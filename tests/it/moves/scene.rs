@@ -1,5 +1,7 @@
 //! A tenant with rows on one PostgreSQL, and another PostgreSQL for it to come to.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 use serde_json::{Value, json};
 use tenantry::platform::ids::TenantId;
@@ -19,7 +21,8 @@ pub(super) const CONFIRM: &str = "mutation($id: ID!) { confirmMove(input: { tena
 pub(super) const CANCEL: &str = "mutation($id: ID!) { cancelMove(input: { tenantId: $id }) { move { phase } } }";
 const PROGRESS: &str = "query($id: ID!) { tenant(id: $id) { isolationTier placement { tier reason }
     move { phase problem attempts rowsCopied changesApplied pauseMs sourceTier targetTier keepUntil finishedAt } } }";
-const CREDENTIALS: &str = "query($id: ID!) { dataplaneCredentials(tenantId: $id) { details { name value } secret } }";
+const CREDENTIALS: &str =
+    "query($id: ID!) { dataplaneCredentials(tenantId: $id) { layer details { name value } secret } }";
 
 /// Cells of clusters alone, and moves that do not wait long.
 pub(super) fn settings() -> String {
@@ -36,9 +39,16 @@ pub(super) struct Scene {
 impl Scene {
     /// A tenant of this tier on the cell `source`, and a cell `target` of that tier.
     pub(super) async fn new(tier: &str, target_tier: &str) -> Self {
-        let app = TestApp::with(&settings()).await;
+        Self::with(&settings(), (Cluster::start(), tier), (Cluster::start(), target_tier)).await
+    }
+
+    pub(super) async fn with(
+        settings: &str,
+        (source, tier): (Cluster, &str),
+        (target, target_tier): (Cluster, &str),
+    ) -> Self {
+        let app = TestApp::with(settings).await;
         let admin = app.admin().await;
-        let (source, target) = (Cluster::start(), Cluster::start());
         register(&admin, "source", tier, &source.url("postgres", "postgres")).await;
         let tenant = create(&admin, "moving", tier).await;
         active(&admin, tenant).await;
@@ -95,22 +105,29 @@ pub(super) async fn inventory(cluster: &Cluster) -> Vec<String> {
     found
 }
 
+/// What a service of the tenant gets for one layer now: the details by name, with the `secret`. None while there is nothing.
+pub(super) async fn credential(admin: &Client, tenant: TenantId, layer: &str) -> Option<BTreeMap<String, String>> {
+    let got = admin.graphql(CREDENTIALS, json!({ "id": tenant })).await;
+    let all = got.data()["dataplaneCredentials"].as_array()?;
+    let one = all.iter().find(|one| one["layer"] == layer)?;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let details = one["details"].as_array().unwrap().iter();
+    let mut found: BTreeMap<_, _> = details.map(|detail| (text(&detail["name"]), text(&detail["value"]))).collect();
+    found.insert("secret".to_owned(), text(&one["secret"]));
+    Some(found)
+}
+
 /// Where a service of the tenant gets in now.
 pub(super) async fn address(admin: &Client, tenant: TenantId) -> Option<String> {
-    let got = admin.graphql(CREDENTIALS, json!({ "id": tenant })).await;
-    let credential = got.data()["dataplaneCredentials"].get(0)?;
-    let detail = |name: &str| {
-        let details = credential["details"].as_array().unwrap();
-        details.iter().find(|detail| detail["name"] == name).unwrap()["value"].as_str().unwrap().to_owned()
-    };
-    Some(format!(
-        "postgres:///{}?host={}&port={}&user={}&password={}",
-        detail("database"),
-        detail("host").replace('/', "%2F"),
-        detail("port"),
-        detail("user"),
-        credential["secret"].as_str().unwrap()
-    ))
+    credential(admin, tenant, "role").await.map(|one| url(&one))
+}
+
+/// Of a credential for PostgreSQL.
+pub(super) fn url(credential: &BTreeMap<String, String>) -> String {
+    let [database, host, port, user, secret] =
+        ["database", "host", "port", "user", "secret"].map(|name| &credential[name]);
+    let host = host.replace('/', "%2F");
+    format!("postgres:///{database}?host={host}&port={port}&user={user}&password={secret}")
 }
 
 /// A connection as a service of the tenant.

@@ -9,7 +9,7 @@ use crate::{
     provisioning::{
         ON, active,
         clusters::{stem, texts},
-        create, eventually, look, observed,
+        create, look, observed,
     },
     support::TestApp,
 };
@@ -47,15 +47,13 @@ async fn a_tenant_gets_a_database_of_its_own_and_goes_back_among_others() {
     let seen = scene.progress().await;
     assert_eq!((&seen["isolationTier"], &seen["placement"]["tier"]), (&json!("ENTERPRISE"), &json!("ENTERPRISE")));
     assert_eq!(contents(&scene.target, &stem(scene.tenant), scene.tenant).await, rows);
-    eventually("its database is one of its layers", async || {
-        let seen = look(&admin, scene.tenant).await;
-        observed(&seen).contains(&("database", "PRESENT")).then_some(())
-    })
-    .await;
+    // At once: nobody waits until its database is looked at.
     let after = service(&admin, scene.tenant).await;
     assert_eq!(texts(&after, "select current_database()::text").await, [stem(scene.tenant)]);
     after.execute_unprepared("insert into kinds values ('new', 'sad')").await.unwrap();
     after.close().await.unwrap();
+    let seen = look(&admin, scene.tenant).await;
+    assert!(observed(&seen).contains(&("database", "PRESENT")), "its database is one of its layers: {seen}");
     admin.ok(CONFIRM, json!({ "id": scene.tenant })).await;
     scene.reached("CONFIRMED").await;
     assert_eq!(scene.of_tenant(&scene.source).await, [""; 0]);
