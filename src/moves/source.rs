@@ -38,7 +38,7 @@ const TABLES: &str = "
       'columns', (select coalesce(jsonb_agg(a.attname order by a.attnum), '[]') from pg_attribute a
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '')) order by c.relname), '[]')::text
     from pg_class c where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relkind = 'r'";
-/// Values: the schema, and those that would be left behind. Another answer says that something was defined anew. What vacuuming, analysing and a move's own work change is
+/// Values: the schema, those that would be left behind, the role's logins. Another answer says that something was defined anew. What vacuuming, analysing and a move's own work change is
 /// left out.
 const FINGERPRINT: &str = "
     with home as (select oid from pg_namespace where nspname = $1),
@@ -56,6 +56,8 @@ const FINGERPRINT: &str = "
       union all select format('d %s %s', d.oid, d.xmin) from pg_attrdef d join relation on relation.oid = adrelid
       union all select format('n %s', obj_description(oid, 'pg_namespace')) from home
       union all select format('s %s', nspname) from pg_namespace where nspname in ($2, $3)
+      union all select format('o %s', oid) from pg_largeobject_metadata
+        where lomowner in (select oid from pg_roles where rolname in ($1, $4, $5))
     )
     select to_jsonb(md5(coalesce(string_agg(text, E'\\n' order by text), '')))::text from line";
 const SEQUENCES: &str = "
@@ -122,7 +124,8 @@ pub(super) async fn tables(session: &mut CellSession, ends: &Ends) -> Result<Vec
 }
 
 pub(super) async fn fingerprint(session: &mut CellSession, ends: &Ends) -> Result<String> {
-    session.json(FINGERPRINT, &[&ends.stem, &ends.left[0], &ends.left[1]]).await
+    let ([vectors, graph], [a, b]) = (&ends.left, &ends.logins);
+    session.json(FINGERPRINT, &[&ends.stem, vectors, graph, a, b]).await
 }
 
 /// Materialized views that have rows, in the order in which they were made.

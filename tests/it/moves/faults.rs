@@ -167,26 +167,29 @@ async fn what_a_move_would_leave_behind_ends_it_whenever_it_comes_to_be() {
     );
     let forgotten =
         format!("delete from tenantry.provisioning_layers where layer = 'graph' and tenant_id = '{}'", stage.tenant);
-    // In the cell, where nobody has written it down yet; and as the cell's reconciler has seen it.
-    let (made, dropped) = (
-        format!("create schema {schema}; create table {schema}.items (id) as select 1"),
-        format!("drop schema {schema} cascade"),
-    );
-    for (place, comes, goes) in [(&cell, &made, &dropped), (&registry, &seen, &forgotten)] {
+    // In the cell, where nobody has written it down yet; as the cell's reconciler has seen it; and by the tenant itself.
+    let made = format!("create schema {schema}; create table {schema}.items (id) as select 1");
+    let dropped = format!("drop schema {schema} cascade");
+    let own = service(&admin, stage.tenant).await;
+    let (large, unlinked) = ("select lo_create(4711)".to_owned(), "select lo_unlink(4711)".to_owned());
+    let beside = ("conflict", "the tenant has vectors or a graph in its cell");
+    for (place, comes, goes, (code, told)) in [
+        (&cell, made, dropped, beside),
+        (&registry, seen, forgotten, beside),
+        (&own, large, unlinked, ("invalid_input", "the tenant has large objects")),
+    ] {
         stage.hold_at(("CATCHING_UP", End::Source, &["pg_logical_slot_peek"])).await;
-        place.execute_unprepared(comes).await.unwrap();
+        place.execute_unprepared(&comes).await.unwrap();
         stage.before_source.disarm();
         let failed = reached(&admin, stage.tenant, "FAILED").await;
-        assert!(failed["problem"].as_str().unwrap().starts_with("the tenant has vectors or a graph"), "{failed}");
+        assert!(failed["problem"].as_str().unwrap().starts_with(told), "{failed}");
         assert_eq!(stage.of_tenant(&stage.target).await, [""; 0], "{comes}");
         assert_eq!(contents(&stage.source, "postgres", stage.tenant).await, rows, "{comes}");
         let refused = admin.graphql(MOVE, json!({ "input": { "tenantId": stage.tenant } })).await;
-        assert_eq!(
-            (refused.code(), &refused.body["errors"][0]["extensions"]["field"]),
-            ("conflict", &json!("tenantId"))
-        );
-        service(&admin, stage.tenant).await.execute_unprepared("update kinds set mood = mood").await.unwrap();
-        place.execute_unprepared(goes).await.unwrap();
+        let error = &refused.body["errors"][0];
+        assert_eq!((refused.code(), &error["extensions"]["field"]), (code, &json!("tenantId")), "{error}");
+        own.execute_unprepared("update kinds set mood = mood").await.unwrap();
+        place.execute_unprepared(&goes).await.unwrap();
     }
     admin.ok(MOVE, json!({ "input": { "tenantId": stage.tenant } })).await;
     reached(&admin, stage.tenant, "SWITCHED").await;
