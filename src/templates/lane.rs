@@ -11,23 +11,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Templates,
-    mark::{self, Mark, Seen},
+    link::Link,
+    mark::Mark,
     migration::Migration,
+    plain::plain,
     refusal::{Meaning, meaning},
     rollout::Rollout,
     rollout_store::{self, Due, Lane, Report, Span, TenantState},
-    script::{self, FLUSH, Place, ROLLBACK},
+    script::{self, Place},
     store,
     work::is_running,
 };
 use crate::{
     cells::stem,
-    error::{Context as _, Error, Kind, Result},
+    error::{Context as _, Error, Result},
     journal::Entry,
-    platform::{
-        db::{CellDb, CellSession, ScriptFailure},
-        random,
-    },
+    platform::{db::ScriptFailure, random},
 };
 
 /// What became of one try.
@@ -48,24 +47,14 @@ enum End {
     CellAway,
 }
 
-/// Scripts of one connection. PostgreSQL keeps the plans of each function for as long as the session lives, dropped or not, and goes
-/// through all of them whenever a definition changes: after some thousand tenants that is most of its work.
-const SCRIPTS_OF_SESSION: u32 = 200;
-
 /// What a lane works with.
 struct Work {
     rollout: Rollout,
     /// All up to the target.
     migrations: Vec<Migration>,
-    db: CellDb,
-    /// The open connection, and to which database.
-    session: Option<(String, CellSession)>,
-    /// How many scripts have run on it.
-    scripts: u32,
-    /// Whether something was committed that may not be on disk yet.
-    is_unflushed: bool,
-    /// How long a script may take as seen from here: a cell that hangs says nothing.
-    patience: Duration,
+    /// Each of them as what runs without a fence, where it can.
+    plain: Vec<Option<String>>,
+    link: Link,
 }
 
 impl Templates {
@@ -108,7 +97,8 @@ impl Templates {
         tx.commit_unrecorded("a read").await?;
         let db = self.0.cells.open(&*self.0.cells.get(lane.cell).await?)?;
         let patience = self.0.rules.lease + Duration::from_millis(rollout.rules.statement_timeout_ms.into());
-        Ok(Work { rollout, migrations, db, session: None, scripts: 0, is_unflushed: false, patience })
+        let plain = migrations.iter().map(|migration| plain(&migration.sql)).collect();
+        Ok(Work { rollout, migrations, plain, link: Link::new(db, patience) })
     }
 
     /// The next tenants, while the lane is held and the rollout runs.
@@ -148,7 +138,7 @@ impl Templates {
             reports.push(self.report(work, &due, outcome));
         }
         // What is not on disk may be lost by the cell, and is not to be told.
-        if let Err(error) = work.flush().await {
+        if let Err(error) = work.link.flush().await {
             for report in reports.iter_mut().filter(|report| report.state == TenantState::Applied) {
                 report.state = TenantState::Pending;
                 report.problem = error.message().to_owned();
@@ -226,15 +216,12 @@ impl Work {
             if from >= self.rollout.target {
                 return Outcome::Applied;
             }
-            let failure = match self.try_from(due, from).await {
+            let refusal = match self.try_from(due, from).await {
                 Ok(()) => return Outcome::Applied,
-                Err(failure) => failure,
+                Err(ScriptFailure::Refused(refusal)) => refusal,
+                Err(ScriptFailure::Broken(error)) => return self.away(&error),
             };
-            let refusal = match failure {
-                ScriptFailure::Refused(refusal) => refusal,
-                ScriptFailure::Broken(error) => return self.away(&error),
-            };
-            match meaning(&refusal, &self.migrations) {
+            match meaning(&refusal, missing(&self.migrations, from)) {
                 Meaning::Again(problem) => return self.rolled_back(Outcome::Again(problem)).await,
                 Meaning::Failed(problem) => {
                     tracing::warn!(tenant = %due.tenant_id, problem, cause = %refusal.cause, "a migration failed");
@@ -250,92 +237,51 @@ impl Work {
         Outcome::Again("somebody else is at the tenant's schema".to_owned())
     }
 
+    /// Without a fence, where none of what is missing needs one; what is refused there is tried behind it, where PostgreSQL
+    /// tells what and why.
     async fn try_from(&mut self, due: &Due, from: i32) -> Result<(), ScriptFailure> {
         let name = stem(due.tenant_id);
         let mark = |version| Mark { template: self.rollout.template.clone(), version };
         let (before, after) = ((from > 0).then(|| mark(from)), mark(self.rollout.target));
-        let missing = &self.migrations[usize::try_from(from).unwrap_or_default()..];
-        let place = Place { schema: &name, role: &name };
-        let script = script::transaction(place, (before.as_ref(), &after), missing, &self.rollout.rules);
-        let patience = self.patience;
-        self.scripts += 1;
-        let session = self.session(&due.database_name).await.map_err(ScriptFailure::Broken)?;
-        let timed = tokio::time::timeout(patience, session.script(&script)).await;
-        timed.unwrap_or_else(|_| Err(ScriptFailure::Broken(Error::unavailable("a cell does not answer"))))?;
-        self.is_unflushed = true;
-        Ok(())
+        let (place, marks) = (Place { schema: &name, role: &name }, (before.as_ref(), &after));
+        let (migrations, rules) = (missing(&self.migrations, from), &self.rollout.rules);
+        let plain: Option<Vec<_>> = missing(&self.plain, from).iter().map(Option::as_deref).collect();
+        if let Some(plain) = plain {
+            let script = script::plain_transaction(place, marks, &plain, rules);
+            match self.link.plain(&due.database_name, &script).await {
+                Err(ScriptFailure::Refused(refusal)) if !matches!(meaning(&refusal, migrations), Meaning::Again(_)) => {
+                    self.link.roll_back().await;
+                }
+                outcome => return outcome,
+            }
+        }
+        let script = script::transaction(place, marks, migrations, rules);
+        self.link.fenced(&due.database_name, &script).await
     }
 
     fn away(&mut self, error: &Error) -> Outcome {
-        self.session = None;
+        self.link.close();
         Outcome::Away(error.message().to_owned())
     }
 
     /// The version that the schema says it is at, or what that means where it says something else.
     async fn version_of(&mut self, due: &Due) -> Result<Result<i32, Outcome>> {
-        let template = self.rollout.template.clone();
-        let session = self.session(&due.database_name).await?;
-        if let Err(ScriptFailure::Broken(error)) = session.script(ROLLBACK).await {
-            return Err(error);
-        }
-        let seen: Seen = session.json(mark::READ, &[&stem(due.tenant_id)]).await?;
+        let seen = self.link.seen(&due.database_name, &stem(due.tenant_id)).await?;
         Ok(match seen.mark() {
             _ if !seen.exists => Err(Outcome::Again("the tenant has no schema yet".to_owned())),
             None => Ok(0),
-            Some(mark) if mark.template == template => Ok(mark.version),
+            Some(mark) if mark.template == self.rollout.template => Ok(mark.version),
             Some(mark) => Err(Outcome::Failed(format!("the schema is made of the template {}", mark.template))),
         })
     }
 
     async fn rolled_back(&mut self, outcome: Outcome) -> Outcome {
-        if let Some((_, session)) = &mut self.session
-            && session.script(ROLLBACK).await.is_err()
-        {
-            self.session = None;
-        }
+        self.link.roll_back().await;
         outcome
-    }
-
-    /// Of a database that was left, what was committed is on disk, too.
-    async fn session(&mut self, database: &str) -> Result<&mut CellSession> {
-        let is_worn = self.scripts > SCRIPTS_OF_SESSION;
-        if self.session.as_ref().is_some_and(|(open, _)| open != database || is_worn) {
-            if let Err(error) = self.flush().await {
-                self.is_unflushed = true; // said again at the end of the batch
-                return Err(error);
-            }
-            self.session = None;
-        }
-        if self.session.is_none() {
-            self.session = Some((database.to_owned(), self.db.session(database).await?));
-            self.scripts = 1; // the one that it is opened for
-        }
-        let (_, session) = self.session.as_mut().context("it was opened above")?;
-        Ok(session)
-    }
-
-    async fn flush(&mut self) -> Result<()> {
-        if !std::mem::take(&mut self.is_unflushed) {
-            return Ok(());
-        }
-        let (_, session) = self.session.as_mut().ok_or_else(lost)?;
-        match session.script(FLUSH).await {
-            Ok(()) => Ok(()),
-            Err(ScriptFailure::Broken(error)) => {
-                self.session = None;
-                Err(error)
-            }
-            Err(ScriptFailure::Refused(refusal)) => {
-                self.session = None;
-                Err(lost().because(refusal.cause))
-            }
-        }
     }
 }
 
-fn lost() -> Error {
-    Error::new(
-        Kind::Unavailable,
-        "the connection to the cell was lost before all was known to be on disk; it is looked at again",
-    )
+/// Those behind version `from`.
+fn missing<T>(all: &[T], from: i32) -> &[T] {
+    &all[usize::try_from(from).unwrap_or_default()..]
 }

@@ -13,8 +13,10 @@ mod catalogue;
 mod control;
 pub mod graphql;
 mod lane;
+mod link;
 mod mark;
 mod migration;
+mod plain;
 mod progress;
 mod provide;
 mod refusal;
@@ -25,6 +27,7 @@ mod script;
 mod statements;
 mod store;
 mod template;
+mod tokens;
 mod work;
 
 use std::sync::Arc;

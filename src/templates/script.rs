@@ -6,7 +6,7 @@
 //! the tenant's role, which PostgreSQL lets change neither role nor session authorization; it is made in the same transaction,
 //! under a name that nobody can guess, and dropped in it. What PostgreSQL would run at `COMMIT`, outside of the function, is
 //! run before (deferred constraints), closed (cursors) or refused (deferred triggers of the tenant's own, until PostgreSQL 18 run
-//! as whoever commits).
+//! as whoever commits). Migrations that meet no such code, whatever there is of it (see `plain`), run without all that.
 
 use super::{mark::Mark, migration::Migration, rollout::Rules};
 use crate::{
@@ -41,6 +41,33 @@ pub(super) fn transaction(
     rules: &Rules,
 ) -> String {
     format!("BEGIN;\nSET LOCAL synchronous_commit = off;\n{}{}COMMIT", limits(rules), body(place, marks, migrations))
+}
+
+/// What [`plain_transaction`] needs of the session; gone with the next [`ROLLBACK`] or [`transaction`].
+pub(super) const PREPARE: &str = "
+    PREPARE tenantry_lock(text) AS SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0));
+    PREPARE tenantry_mark(text, text) AS SELECT CASE WHEN (
+        SELECT description FROM pg_catalog.pg_description WHERE objoid = pg_catalog.to_regnamespace(pg_catalog.quote_ident($1))
+          AND classoid = 'pg_catalog.pg_namespace'::regclass AND objsubid = 0) IS DISTINCT FROM $2
+      THEN pg_catalog.concat('another mark')::int END";
+
+/// As [`transaction`], of migrations in which no code of a tenant's own can run: with the rights of its role, and no fence.
+/// Whatever it is refused for, [`transaction`] is there to say.
+pub(super) fn plain_transaction(
+    place: Place<'_>,
+    (from, to): (Option<&Mark>, &Mark),
+    migrations: &[&str],
+    rules: &Rules,
+) -> String {
+    let (schema, name, role) = (quoted(place.schema), literal(place.schema), quoted(place.role));
+    let from = from.map_or_else(|| "NULL".to_owned(), |mark| literal(&mark.comment()));
+    format!(
+        "BEGIN;\nSET LOCAL synchronous_commit = off;\n{}EXECUTE tenantry_lock({name});\nEXECUTE tenantry_mark({name}, {from});
+COMMENT ON SCHEMA {schema} IS {};\nSET LOCAL ROLE {role};\nSET LOCAL search_path = {schema}, pg_temp;\n{};\nCOMMIT",
+        limits(rules),
+        literal(&to.comment()),
+        migrations.join(";\n")
+    )
 }
 
 /// How long it may wait for a lock, and take.

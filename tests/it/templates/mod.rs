@@ -3,6 +3,7 @@
 mod cells;
 mod command;
 mod kills;
+mod plain;
 mod registration;
 mod rollout;
 mod schemas;
