@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use tenantry::platform::ids::TenantId;
 use tenantry::quotas::Allowances;
 
-use crate::support::{Client, Tenant, TestApp};
+use crate::{
+    provisioning::eventually,
+    support::{Client, Tenant, TestApp},
+};
 
 /// Nothing but the test asks the database.
 const QUIET: &str = "[worker]\ninterval = \"1h\"";
@@ -145,4 +148,33 @@ async fn several_tenants_are_known_as_each_is_by_itself_and_not_kept() {
     let again = snapshots.get_several::<Allowances>(&scope, &ids).await.unwrap();
     let known = snapshots.cached(tenants[0].id).unwrap();
     assert!(Arc::ptr_eq(&again[&tenants[0].id], &known), "what memory has is not read");
+}
+
+#[tokio::test]
+async fn what_nobody_has_asked_for_since_it_was_read_is_not_read_again_when_it_changes() {
+    let app = TestApp::with(QUIET).await;
+    let admin = app.admin().await;
+    let (one, other) = (app.tenant("one").await, app.tenant("other").await);
+    let replica = app.replica(QUIET).await;
+    let snapshots = replica.app.tenancy.snapshots();
+    let rename = async |id, name: &str| {
+        let update = "mutation($input: UpdateTenantInput!) { updateTenant(input: $input) { tenant { id } } }";
+        admin.ok(update, json!({ "input": { "id": id, "name": name } })).await;
+    };
+    let until_read = async |id, name: &str| {
+        eventually("it is read again", async || {
+            snapshots.peek(id).is_some_and(|known| known.tenant.name == name).then_some(())
+        })
+        .await;
+    };
+    snapshots.get(one.id).await.unwrap();
+    rename(one.id, "Once").await;
+    until_read(one.id, "Once").await;
+    rename(one.id, "Twice").await;
+    // What was heard first is read first.
+    snapshots.get(other.id).await.unwrap();
+    rename(other.id, "Other").await;
+    until_read(other.id, "Other").await;
+    assert!(snapshots.peek(one.id).is_none(), "nobody has asked for it since");
+    assert_eq!(snapshots.get(one.id).await.unwrap().unwrap().tenant.name, "Twice");
 }

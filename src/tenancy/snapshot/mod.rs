@@ -84,11 +84,16 @@ impl Snapshots {
         if let Some(known) = self.cached(tenant) {
             return Ok(Some(known));
         }
-        self.load(tenant).await
+        Ok(self.load(tenant).await?.inspect(|loaded| loaded.ask()))
     }
 
     /// The same without waiting: for checks between two events of a stream.
     pub fn cached(&self, tenant: TenantId) -> Option<Arc<Snapshot>> {
+        self.peek(tenant).inspect(|known| known.ask())
+    }
+
+    /// What memory has, without a claim to have it tomorrow.
+    pub fn peek(&self, tenant: TenantId) -> Option<Arc<Snapshot>> {
         self.is_listening().then(|| self.cache.get(&tenant)).flatten()
     }
 
@@ -166,11 +171,12 @@ impl Snapshots {
     }
 
     /// Reads what has changed again, so that the next request need not wait, and answers whose it was. Waits until there is something.
+    /// What nobody has asked for since it was read is let go: a change of all tenants is no reason to read all of them.
     pub async fn renew_changed(&self) -> TenantId {
         let (owner, Change { heard, known }) = self.changed.next().await;
         let read = if owner.is_platform() {
             self.load_catalogue().await.map(drop)
-        } else if known.is_some() || self.signals.is_watched(owner) {
+        } else if known.as_ref().is_some_and(|known| known.was_asked()) || self.signals.is_watched(owner) {
             let loaded = self.load(owner).await;
             loaded.map(|loaded| self.measure_cut(known.as_ref().map(|known| &*known.tenant), loaded.as_deref()))
         } else {
@@ -208,7 +214,7 @@ impl Snapshots {
             Some(found) => {
                 let loads = self.of_tenants.read().unwrap_or_else(PoisonError::into_inner).clone();
                 let parts = Parts::load(&loads, &tx, tenant).await?;
-                Some(Arc::new(Snapshot { tenant: Arc::new(found), version, parts }))
+                Some(Snapshot::new(found, version, parts))
             }
         };
         tx.end().await?;

@@ -1,7 +1,10 @@
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures::future::BoxFuture;
@@ -125,9 +128,26 @@ pub struct Snapshot {
     /// How far the tenant's journal was when this was read; what stands here is at least as new.
     pub version: i64,
     pub(super) parts: Parts,
+    /// Whether somebody has asked for it.
+    pub(super) was_asked: Arc<AtomicBool>,
 }
 
 impl Snapshot {
+    pub(super) fn new(tenant: Tenant, version: i64, parts: Parts) -> Arc<Self> {
+        Arc::new(Self { tenant: Arc::new(tenant), version, parts, was_asked: Arc::default() })
+    }
+
+    /// Written once: many read it at the same time.
+    pub(super) fn ask(&self) {
+        if !self.was_asked() {
+            self.was_asked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn was_asked(&self) -> bool {
+        self.was_asked.load(Ordering::Relaxed)
+    }
+
     pub fn part<P: Part>(&self) -> Result<&P> {
         self.parts.get()
     }

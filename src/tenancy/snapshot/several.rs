@@ -54,7 +54,7 @@ impl Snapshots {
         tx.commit_unrecorded("a read").await?;
         let snapshot = |(tenant, parts): (crate::tenancy::Tenant, Parts)| {
             let (id, version) = (tenant.id, versions.get(&tenant.id).copied().unwrap_or_default());
-            (id, Arc::new(Snapshot { tenant: Arc::new(tenant), version, parts }))
+            (id, Snapshot::new(tenant, version, parts))
         };
         Ok(rows.into_iter().zip(parts).map(snapshot).collect())
     }
