@@ -1,5 +1,8 @@
 //! Tenantry, the tenant control plane. `ARCHITECTURE.md` beside `src` says how the folders fit together.
 
+// The futures of the merged root objects lie in each other, one for each member.
+#![recursion_limit = "256"]
+
 pub mod access;
 pub mod app;
 pub mod audit;

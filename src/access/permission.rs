@@ -38,10 +38,13 @@ pub enum Scope {
     DataplaneRead,
     TemplateRead,
     TemplateWrite,
+    PlaneRead,
+    PlaneWrite,
+    ProvisioningReport,
 }
 
 impl Scope {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -70,6 +73,9 @@ impl Scope {
         Self::DataplaneRead,
         Self::TemplateRead,
         Self::TemplateWrite,
+        Self::PlaneRead,
+        Self::PlaneWrite,
+        Self::ProvisioningReport,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -102,6 +108,9 @@ impl Scope {
             Self::DataplaneRead => "auth:dataplane:read",
             Self::TemplateRead => "auth:template:read",
             Self::TemplateWrite => "auth:template:write",
+            Self::PlaneRead => "auth:plane:read",
+            Self::PlaneWrite => "auth:plane:write",
+            Self::ProvisioningReport => "auth:provisioning:report",
         }
     }
 
@@ -123,6 +132,9 @@ impl Scope {
                 | Self::CellWrite
                 | Self::TemplateRead
                 | Self::TemplateWrite
+                | Self::PlaneRead
+                | Self::PlaneWrite
+                | Self::ProvisioningReport
         )
     }
 
@@ -206,10 +218,12 @@ pub enum Role {
     Billing,
     /// Reads everything, the audit log included.
     Auditor,
+    /// An application plane: hears what it is asked for, and answers. Reads and changes nothing else.
+    Plane,
 }
 
 impl Role {
-    pub const ALL: [Self; 4] = [Self::Admin, Self::Support, Self::Billing, Self::Auditor];
+    pub const ALL: [Self; 5] = [Self::Admin, Self::Support, Self::Billing, Self::Auditor, Self::Plane];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -217,6 +231,7 @@ impl Role {
             Self::Support => "support",
             Self::Billing => "billing",
             Self::Auditor => "auditor",
+            Self::Plane => "plane",
         }
     }
 
@@ -238,6 +253,7 @@ impl Role {
                 EntitlementRead,
                 CellRead,
                 TemplateRead,
+                PlaneRead,
             ]
             .into_iter()
             .collect(),
@@ -257,9 +273,11 @@ impl Role {
                 EntitlementRead,
                 CellRead,
                 TemplateRead,
+                PlaneRead,
             ]
             .into_iter()
             .collect(),
+            Self::Plane => [ProvisioningReport].into_iter().collect(),
         }
     }
 }
@@ -389,6 +407,12 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.resumeRollout", "rollout.resume", Scope::TemplateWrite, Platform, Write),
     rule("Mutation.cancelRollout", "rollout.cancel", Scope::TemplateWrite, Platform, Write),
     rule("Tenant.schemaState", "template.state", Scope::TenantRead, Anyone, Read),
+    rule("Query.applicationPlanes", "plane.list", Scope::PlaneRead, Platform, Read),
+    rule("Query.provisioningJobs", "job.list", Scope::ProvisioningReport, Platform, Read),
+    rule("Mutation.registerApplicationPlane", "plane.register", Scope::PlaneWrite, Platform, Write),
+    rule("Mutation.changeApplicationPlane", "plane.change", Scope::PlaneWrite, Platform, Write),
+    rule("Mutation.retireApplicationPlane", "plane.retire", Scope::PlaneWrite, Platform, Write),
+    rule("Mutation.reportProvisioning", "job.report", Scope::ProvisioningReport, Platform, Write),
     rule("Query.provisioningPlan", "provisioning.plan", Scope::TenantRead, Platform, Read),
     rule("Query.layerHealth", "layer.health", Scope::CellRead, Platform, Read),
     // Each hand-out is journaled, and a tenant that may not write gets none.

@@ -38,6 +38,7 @@ pub struct Provisioning {
     pub first_retry: Duration,
     #[serde(deserialize_with = "duration")]
     pub longest_retry: Duration,
+    pub plane_removal_attempts: i32,
     #[serde(deserialize_with = "duration")]
     pub credential_ttl: Duration,
     pub tenant_connections: i32,
@@ -118,6 +119,12 @@ impl Provisioning {
             "provisioning.first_retry",
             &self.first_retry,
             "must be above 0s and at most provisioning.longest_retry",
+        )?;
+        rule(
+            (1..=1000).contains(&self.plane_removal_attempts),
+            "provisioning.plane_removal_attempts",
+            &self.plane_removal_attempts,
+            "must be between 1 and 1000",
         )?;
         let stray = self.best_effort.iter().find(|name| *name == "placement" || !self.layers.contains(name));
         rule(

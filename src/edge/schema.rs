@@ -14,7 +14,7 @@ use crate::{
     health::graphql::HealthMutation,
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
-    provisioning::graphql::{ProvisioningQuery, ProvisioningSubscription},
+    provisioning::graphql::{PlaneMutation, PlaneQuery, ProvisioningQuery, ProvisioningSubscription},
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
     templates::graphql::{TemplateMutation, TemplateQuery},
@@ -37,7 +37,7 @@ pub struct Query(
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery);
+pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
@@ -52,9 +52,16 @@ pub struct Mutation(
     EnvironmentMutation,
 );
 
-/// Who reaches tenants from outside, where they are, what they have there, and the keys of it.
+/// Who reaches tenants from outside, where they are, what they have there and who makes it, and the keys of it.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentMutation(PartnerMutation, CellMutation, TenantKeyMutation, TemplateMutation, MoveMutation);
+pub struct EnvironmentMutation(
+    PartnerMutation,
+    CellMutation,
+    TenantKeyMutation,
+    TemplateMutation,
+    MoveMutation,
+    PlaneMutation,
+);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

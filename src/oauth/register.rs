@@ -12,6 +12,7 @@ use crate::{
     isolation::Conditions,
     journal::Entry,
     platform::{
+        db::Tx,
         ids::{ClientId, TenantId},
         secret::Secret,
     },
@@ -99,6 +100,11 @@ impl OAuth {
         tx.commit([Entry::new("OAuthClientDisabled", "oauthClient", id).change(Some(&before), Some(&client))?]).await?;
         parts.revocations.add(death, now + parts.settings.tokens_live());
         Ok(client)
+    }
+
+    /// A client of this owner, in the transaction of who is about to rely on it.
+    pub async fn client_of(tx: &Tx, owner: TenantId, id: ClientId) -> Result<Option<Client>> {
+        store::lock(tx, owner, id).await
     }
 
     /// The owner's clients, the newest first.

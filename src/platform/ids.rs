@@ -114,6 +114,12 @@ id!(
 );
 
 id!(
+    /// What an application plane was asked for: UUIDv7.
+    PlaneJobId,
+    uuid_v7
+);
+
+id!(
     /// A connection by which a replica hears of changes: UUIDv4.
     ListenerId,
     uuid_v4

@@ -1,11 +1,15 @@
 //! Provisioning's part of the schema.
 
-use async_graphql::{Context, ID, Object, Result, SimpleObject, Subscription};
+use async_graphql::{Context, ID, Json, Object, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt as _, future::ready};
 use serde_json::Value;
 
-use super::{DataplaneCredential, LayerHealth, Observed, PlannedLayer, Provisioning, Record, Wanted};
+pub use super::planes::graphql::{PlaneMutation, PlaneQuery};
+use super::{
+    DataplaneCredential, LayerHealth, Observed, PlaneJob, PlannedLayer, Provisioning, Record, Wanted,
+    planes::{graphql::ProvisioningJobObject, layer_of},
+};
 use crate::{
     audit::{Audit, Chain, Cursor, Reach, Row},
     error::Error,
@@ -17,53 +21,66 @@ use crate::{
 
 /// A part of a tenant's environment.
 #[derive(Clone, Debug)]
-pub struct LayerObject(Record);
+pub struct LayerObject {
+    record: Record,
+    job: Option<PlaneJob>,
+}
 
 #[Object(name = "Layer")]
 impl LayerObject {
-    /// `placement`, `role`, `schema` …
+    /// `placement`, `role`, `schema` …; `plane:` and its name for an application plane.
     async fn name(&self) -> &str {
-        &self.0.layer
+        &self.record.layer
     }
 
     /// Whether the tenant does not become ACTIVE without it.
     async fn essential(&self) -> bool {
-        self.0.essential
+        self.record.essential
     }
 
     /// What is to be.
     async fn wanted(&self) -> Wanted {
-        self.0.wanted
+        self.record.wanted
     }
 
     /// What was seen when it was looked at last.
     async fn observed(&self) -> Observed {
-        self.0.observed
+        self.record.observed
     }
 
     /// Since when it is as it is.
     async fn since(&self) -> DateTime<Utc> {
-        self.0.since
+        self.record.since
     }
 
     /// Failures in a row.
     async fn attempts(&self) -> i32 {
-        self.0.attempts
+        self.record.attempts
     }
 
     /// Why it failed, or is not available; empty where it is as it should be.
     async fn last_error(&self) -> &str {
-        &self.0.last_error
+        &self.record.last_error
     }
 
     /// When it is tried again.
     async fn next_attempt_at(&self) -> Option<DateTime<Utc>> {
-        self.0.next_attempt_at
+        self.record.next_attempt_at
     }
 
     /// When it was last found as it should be.
     async fn verified_at(&self) -> Option<DateTime<Utc>> {
-        self.0.verified_at
+        self.record.verified_at
+    }
+
+    /// What an application plane told of what it has made; null where it has told nothing.
+    async fn outputs(&self) -> Option<Json<Value>> {
+        self.record.facts.get("outputs").cloned().map(Json)
+    }
+
+    /// What an application plane was asked last; null for all other layers.
+    async fn job(&self) -> Option<ProvisioningJobObject> {
+        self.job.clone().map(Into::into)
     }
 }
 
@@ -78,7 +95,12 @@ impl TenantLayers {
     /// Scope: `auth:tenant:read`.
     async fn layers(&self, ctx: &Context<'_>) -> Result<Vec<LayerObject>> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
-        Ok(handle(ctx)?.records(&scope).await?.into_iter().map(LayerObject).collect())
+        let (records, mut jobs) = handle(ctx)?.records_and_jobs(&scope).await?;
+        let of = |record: Record| {
+            let job = jobs.iter().position(|job| layer_of(&job.plane) == record.layer).map(|at| jobs.swap_remove(at));
+            LayerObject { record, job }
+        };
+        Ok(records.into_iter().map(of).collect())
     }
 }
 
@@ -137,7 +159,7 @@ impl ProvisioningEvent {
         self.0.record.at
     }
 
-    /// `LayerStarted`, `LayerReady`, `LayerFailed`, `LayerDrifted`, `LayerRemoved`, `ProvisioningSucceeded`, `SchemaMigrated` …
+    /// `LayerStarted`, `PlaneJobIssued`, `LayerReady`, `LayerFailed`, `LayerDrifted`, `LayerRemoved`, `ProvisioningSucceeded`, `SchemaMigrated` …
     async fn event(&self) -> &str {
         &self.0.record.event
     }
@@ -168,6 +190,7 @@ impl ProvisioningEvent {
         let event = row.record.event.as_str();
         [
             "Layer",
+            "PlaneJob",
             "Provisioning",
             "Deprovisioning",
             "TenantPlaced",

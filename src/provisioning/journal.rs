@@ -56,8 +56,13 @@ pub(super) fn removal_requested(tenant: TenantId) -> Entry {
     entry("DeprovisioningRequested", tenant, json!({ "sbt": "offboardingRequest" }))
 }
 
-pub(super) fn removal_succeeded(tenant: TenantId) -> Entry {
-    entry("DeprovisioningSucceeded", tenant, json!({ "sbt": "deprovisionSuccess" }))
+/// With what application planes did not confirm, where there is such.
+pub(super) fn removal_succeeded(tenant: TenantId, unconfirmed: &[String]) -> Entry {
+    let mut after = json!({ "sbt": "deprovisionSuccess" });
+    if !unconfirmed.is_empty() {
+        after["unconfirmed"] = unconfirmed.into();
+    }
+    entry("DeprovisioningSucceeded", tenant, after)
 }
 
 pub(super) fn removal_failed(tenant: TenantId, layer: &str) -> Entry {

@@ -1,12 +1,12 @@
 //! Provisioning: a tenant's environment, made, kept and taken away.
 //!
-//! *Owns*: `provisioning`, `provisioning_layers`, `dataplane_credentials`, `layer_health`. *Rules*: what is wanted and what was seen are kept
+//! *Owns*: `provisioning`, `provisioning_layers`, `dataplane_credentials`, `layer_health`; what `planes` says. *Rules*: what is wanted and what was seen are kept
 //! apart, and the reconciler closes the gap; a tenant is worked on by one replica at a time, under a lease, and a result is
 //! written only while the lease stands; no transaction is open while another server works; layers are made in the order of
 //! the configuration and taken away in reverse; a layer's error is shown, a secret never is.
 //!
 //! *Emits*: ProvisioningRequested, LayerStarted, LayerReady, LayerUnavailable, LayerFailed, LayerDrifted, LayerRemoved,
-//! ProvisioningSucceeded, ProvisioningFailed, DeprovisioningRequested, DeprovisioningSucceeded, DeprovisioningFailed;
+//! LayerRemovalUnconfirmed; ProvisioningSucceeded, ProvisioningFailed, DeprovisioningRequested, DeprovisioningSucceeded, DeprovisioningFailed;
 //! DataplaneCredentialIssued, DataplaneCredentialRotated, DataplaneCredentialRetired; DataplaneAccessDenied; LayerHealthChanged.
 
 mod credentials;
@@ -19,6 +19,7 @@ mod layer;
 pub mod layers;
 mod names;
 mod plan;
+mod planes;
 mod reconcile;
 mod removal;
 mod requirements;
@@ -43,6 +44,10 @@ pub use self::{
     layers::scram_verifier,
     names::{Names, literal, quoted},
     plan::PlannedLayer,
+    planes::{
+        ApplicationPlane, Change as PlaneChange, Job as PlaneJob, JobKind, JobState, NewPlane, Outcome as PlaneOutcome,
+        Report as PlaneReport,
+    },
     removal::Removal,
     state::{Observed, Record, Wanted, pause},
 };
@@ -183,6 +188,16 @@ impl Provisioning {
         let records = store::records(&tx, scope.tenant()).await?;
         tx.commit_unrecorded("a read").await?;
         Ok(records)
+    }
+
+    /// The same, with what each application plane was asked last.
+    pub async fn records_and_jobs(&self, scope: &TenantScope) -> Result<(Vec<Record>, Vec<PlaneJob>)> {
+        let tx = self.0.isolation.begin(scope).await?;
+        let records = store::records(&tx, scope.tenant()).await?;
+        let of_planes = records.iter().any(Record::is_of_plane);
+        let jobs = if of_planes { planes::latest_jobs(&tx, scope.tenant()).await? } else { Vec::new() };
+        tx.commit_unrecorded("a read").await?;
+        Ok((records, jobs))
     }
 
     /// Asks for another look at the tenant, now.

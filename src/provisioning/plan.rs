@@ -49,6 +49,7 @@ impl Provisioning {
                 unavailable,
             });
         }
+        planned.extend(self.plan_of_planes(&tenant).await?);
         Ok(planned)
     }
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Provisioning,
     store::{self, Holder, Lease},
+    work::signature,
 };
 use crate::{
     cells::{CellHealth, HealthChange},
@@ -95,7 +96,8 @@ impl Provisioning {
             return Ok(0);
         }
         let tx = self.0.isolation.begin_operator(&OperatorScope::system("provisioning")).await?;
-        let found = store::enlist_missing(&tx, &self.0.signature, SWEEP, tx.stamp().at).await?;
+        let signature = signature(&self.0.signature, store::planes(&tx).await?);
+        let found = store::enlist_missing(&tx, &signature, SWEEP, tx.stamp().at).await?;
         tx.commit_unrecorded("a nudge").await?;
         if found > 0 {
             self.0.nudge.notify_one();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Provisioning, journal,
     layer::Removed,
-    state::Wanted,
+    state::{Record, Wanted},
     step::{Outcome, Step},
     store::{self, Lease},
     work::End,
@@ -20,6 +20,8 @@ use crate::{
 pub struct Removal {
     /// Of each layer, whatever attempts it took.
     pub removed: BTreeMap<String, Removed>,
+    /// Layers of application planes that were asked, and did not say that they took away what they had.
+    pub unconfirmed: Vec<String>,
     /// What still bears the tenant's id. Nothing, or erasure is not complete.
     pub residue: Vec<String>,
 }
@@ -47,11 +49,12 @@ impl Provisioning {
         let tx = self.0.isolation.observe(tenant).await?;
         let records = store::records(&tx, tenant).await?;
         tx.end().await?;
+        let unconfirmed = unconfirmed(&records);
         let removed = records.into_iter().map(|record| {
             let counts = serde_json::from_value(record.facts["removed"].clone()).unwrap_or_default();
             (record.layer, counts)
         });
-        Ok(Removal { removed: removed.collect(), residue: self.residue(tenant).await? })
+        Ok(Removal { removed: removed.collect(), unconfirmed, residue: self.residue(tenant).await? })
     }
 
     /// What still bears the tenant's id, in all layers of this binary, used or not.
@@ -92,6 +95,10 @@ impl Provisioning {
     /// In reverse: what stands on something goes before it.
     pub(super) async fn withdraw(&self, lease: &Lease) -> Result<End> {
         let Some(tenant) = self.tenant(lease.tenant_id).await? else { return Ok(End::Settled) };
+        // They stand on all else.
+        if self.work_with_planes(lease, &tenant).await? == Outcome::Waiting {
+            return Ok(End::Waiting);
+        }
         let plan = self.0.tenancy.plan(&tenant.plan).await?;
         for (position, layer) in self.0.layers.iter().enumerate().rev() {
             let is_essential = self.is_essential(&**layer, &plan);
@@ -104,7 +111,8 @@ impl Provisioning {
         self.stand(&tx, lease).await?;
         store::forget_credentials(&tx, tenant.id).await?;
         if store::settle(&tx, lease, tx.stamp().at).await? {
-            tx.commit_for(tenant.id, [journal::removal_succeeded(tenant.id)]).await?;
+            let unconfirmed = unconfirmed(&store::records(&tx, tenant.id).await?);
+            tx.commit_for(tenant.id, [journal::removal_succeeded(tenant.id, &unconfirmed)]).await?;
         } else {
             tx.commit_unrecorded("nothing was left").await?;
         }
@@ -124,4 +132,9 @@ impl Provisioning {
         tx.commit_unrecorded("a read").await?;
         Ok(is_ready)
     }
+}
+
+fn unconfirmed(records: &[Record]) -> Vec<String> {
+    let unconfirmed = records.iter().filter(|record| record.facts["unconfirmed"] == true);
+    unconfirmed.map(|record| record.layer.clone()).collect()
 }

@@ -8,6 +8,8 @@ use sea_orm::{DeriveActiveEnum, EnumIter, FromQueryResult};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::planes::is_of_plane;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, EnumIter, DeriveActiveEnum, Serialize, Deserialize)]
 #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "SCREAMING_SNAKE_CASE")]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -32,6 +34,8 @@ pub enum Observed {
     Drifted,
     /// Cannot be made where the tenant is.
     Unavailable,
+    /// An application plane was asked for it, or to take it away, and has until `nextAttemptAt` to answer.
+    Waiting,
 }
 
 /// A row of `provisioning_layers`.
@@ -51,6 +55,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether it is made by an application plane.
+    pub(super) fn is_of_plane(&self) -> bool {
+        is_of_plane(&self.layer)
+    }
+
     pub(super) fn facts(&self) -> Map<String, Value> {
         self.facts.as_object().cloned().unwrap_or_default()
     }
@@ -88,8 +97,8 @@ pub(super) fn next_task(wanted: Wanted, record: Option<&Record>, now: DateTime<U
 }
 
 /// When a tenant wants to be looked at again; `records` in the order of its layers. What stands behind an essential layer that
-/// waits cannot be done before it. Verifications come up to a fifth late, so that tenants made together spread; `chance` is
-/// any number.
+/// waits cannot be done before it, but for planes that are asked together. What a plane has made is not verified; all else is, up
+/// to a fifth late, so that tenants made together spread. `chance` is any number.
 pub(super) fn next_look(
     wanted: Wanted,
     records: &[Record],
@@ -104,14 +113,22 @@ pub(super) fn next_look(
         Wanted::Present => records.iter().collect(),
         Wanted::Absent => records.iter().rev().collect(),
     };
+    let mut held_at = None;
     for record in in_turn {
-        match (record.next_attempt_at, wanted, record.observed) {
+        let is_together = record.is_of_plane() && held_at == Some(record.position);
+        if held_at.is_some() && !is_together {
+            break;
+        }
+        // A plane may be asked to let go of a tenant that stays.
+        let wanted_of_it = if record.is_of_plane() { record.wanted } else { wanted };
+        match (record.next_attempt_at, wanted_of_it, record.observed) {
             (Some(at), ..) => {
                 note(at);
                 if record.essential || wanted == Wanted::Absent {
-                    break;
+                    held_at = Some(record.position);
                 }
             }
+            (None, Wanted::Present, Observed::Present) if record.is_of_plane() => {}
             (None, Wanted::Present, Observed::Present) => {
                 note(record.verified_at.unwrap_or(record.since) + verify_every + late);
             }
@@ -163,10 +180,10 @@ mod tests {
 
     #[test]
     fn the_gap_between_wanted_and_seen_says_what_to_do() {
-        use Observed::{Absent, Drifted, Present, Unavailable, Unknown};
+        use Observed::{Absent, Drifted, Present, Unavailable, Unknown, Waiting};
         let now = DateTime::UNIX_EPOCH + TimeDelta::minutes(1);
         let task = |wanted, observed| next_task(wanted, Some(&record(observed)), now, HOUR);
-        for observed in [Unknown, Absent, Drifted, Unavailable] {
+        for observed in [Unknown, Absent, Drifted, Unavailable, Waiting] {
             assert_eq!(task(Wanted::Present, observed), Task::Ensure, "{observed:?}");
         }
         assert_eq!(task(Wanted::Present, Present), Task::Nothing);
@@ -202,6 +219,24 @@ mod tests {
         assert!((minutes(61)..=minutes(73)).contains(&verification), "{verification}");
         assert_eq!(look(Wanted::Absent, &[record(Observed::Present), failed]), Some(minutes(5)));
         assert_eq!(look(Wanted::Absent, &[record(Observed::Absent)]), None);
+    }
+
+    #[test]
+    fn planes_that_are_asked_together_are_waited_for_together_and_what_they_made_is_not_verified() {
+        let minutes = |count| DateTime::UNIX_EPOCH + TimeDelta::minutes(count);
+        let look = |wanted, records: &[Record]| next_look(wanted, records, HOUR, 0);
+        let plane = |position, observed, next: Option<i64>| Record {
+            layer: format!("plane:{position}"),
+            position,
+            next_attempt_at: next.map(minutes),
+            ..record(observed)
+        };
+        let waiting = |position, next| plane(position, Observed::Waiting, Some(next));
+        assert_eq!(look(Wanted::Present, &[waiting(7, 9), waiting(7, 5), waiting(8, 1)]), Some(minutes(5)));
+        assert_eq!(look(Wanted::Absent, &[waiting(7, 1), waiting(8, 9), waiting(8, 5)]), Some(minutes(5)));
+        assert_eq!(look(Wanted::Present, &[plane(7, Observed::Present, None)]), None);
+        let gone = Record { wanted: Wanted::Absent, essential: false, ..plane(7, Observed::Absent, None) };
+        assert_eq!(look(Wanted::Present, &[gone]), None);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Provisioning {
         let now = self.0.isolation.clock().now();
         let task = next_task(step.lease.wanted, known.as_ref(), now, self.verify_every());
         let is_new = known.is_none();
-        let mut record = known.unwrap_or_else(|| fresh(&**step.layer, step.lease.wanted, now));
+        let mut record = known.unwrap_or_else(|| fresh(step.layer.name(), step.lease.wanted, now));
         record.wanted = step.lease.wanted;
         // As the configuration has them now.
         record.position = i16::try_from(step.position).unwrap_or(i16::MAX);
@@ -212,7 +212,7 @@ impl Provisioning {
         timed.unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "it took longer than provisioning.layer_timeout")))
     }
 
-    fn turn(&self, record: &mut Record, observed: Observed) {
+    pub(super) fn turn(&self, record: &mut Record, observed: Observed) {
         if record.observed != observed {
             record.observed = observed;
             record.since = self.0.isolation.clock().now();
@@ -220,7 +220,7 @@ impl Provisioning {
     }
 }
 
-fn settle_record(record: &mut Record) {
+pub(super) fn settle_record(record: &mut Record) {
     record.attempts = 0;
     record.last_error.clear();
     record.next_attempt_at = None;

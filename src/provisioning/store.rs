@@ -48,11 +48,14 @@ const TAKE: &str = "
       order by p.served_at nulls first, p.due_at limit $2 for update of p skip locked
     )
     update tenantry.provisioning p set lease_token = gen_random_uuid(), lease_holder = $3, lease_until = $4, served_at = $1
-    from due where p.tenant_id = due.tenant_id returning p.tenant_id, p.lease_token, p.wanted, p.requests, p.settled_at";
+    from due where p.tenant_id = due.tenant_id returning p.tenant_id, p.lease_token, p.wanted, p.requests, p.settled_at,
+      (select coalesce(sum(version), 0)::bigint from tenantry.application_planes) as planes";
 const TAKE_ONE: &str = "
     update tenantry.provisioning set lease_token = gen_random_uuid(), lease_holder = $3, lease_until = $4, served_at = $2
     where tenant_id = $1 and (lease_until is null or lease_until <= $2) and move_hold is distinct from 'SWITCHING'
-    returning tenant_id, lease_token, wanted, requests, settled_at";
+    returning tenant_id, lease_token, wanted, requests, settled_at,
+      (select coalesce(sum(version), 0)::bigint from tenantry.application_planes) as planes";
+const PLANES: &str = "select coalesce(sum(version), 0)::bigint as planes from tenantry.application_planes";
 const HOLD: &str = "
     update tenantry.provisioning set lease_until = $3 where tenant_id = $1 and lease_token = $2 returning tenant_id";
 const SETTLE: &str = "
@@ -66,7 +69,7 @@ const RELEASE: &str = "
     where tenant_id = $1 and lease_token = $2";
 const IS_PROVIDED: &str = "
     select wanted = 'PRESENT' and settled_at is not null as is_provided from tenantry.provisioning where tenant_id = $1";
-const RECORDS: &str = "select * from tenantry.provisioning_layers where tenant_id = $1 order by position";
+const RECORDS: &str = "select * from tenantry.provisioning_layers where tenant_id = $1 order by position, layer";
 const SAVE: &str = "
     insert into tenantry.provisioning_layers (tenant_id, layer, position, essential, wanted, observed, since, attempts, last_error,
       next_attempt_at, verified_at, facts)
@@ -173,6 +176,8 @@ pub(super) struct Lease {
     pub(super) wanted: Wanted,
     pub(super) requests: i64,
     pub(super) settled_at: Option<DateTime<Utc>>,
+    /// The sum of the versions of application planes, before any of them was read.
+    pub(super) planes: i64,
 }
 
 /// Who takes leases, and until when.
@@ -198,6 +203,12 @@ pub(super) async fn enlist_missing(tx: &Tx, layers: &str, limit: i64, now: DateT
 /// Nothing where the tenant is being moved.
 pub(super) async fn turn(tx: &Tx, tenant: TenantId, wanted: Wanted, now: DateTime<Utc>) -> Result<bool> {
     Ok(tx.row(TURN, [tenant.into(), wanted.into(), now.into()]).await?.is_some())
+}
+
+/// The sum of the versions of application planes: another one than a tenant was looked at with is a reason to look again.
+pub(super) async fn planes(tx: &Tx) -> Result<i64> {
+    let row = tx.row(PLANES, []).await?;
+    Ok(row.map(|row| row.try_get("", "planes")).transpose()?.unwrap_or_default())
 }
 
 pub(super) async fn take(tx: &Tx, holder: Holder<'_>, limit: usize, region: Option<&str>) -> Result<Vec<Lease>> {

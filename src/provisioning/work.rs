@@ -7,7 +7,7 @@ use serde_json::Map;
 
 use super::{
     Provisioning, journal,
-    layer::{Layer, Site},
+    layer::Site,
     names::Names,
     state::{Observed, Record, Wanted, jittered, next_look},
     step::{Outcome, Step},
@@ -63,7 +63,7 @@ impl Provisioning {
                 }
             }
         }
-        if waits {
+        if waits || self.work_with_planes(lease, &tenant).await? == Outcome::Waiting {
             return Ok(End::Waiting);
         }
         self.settle(lease, &tenant).await?;
@@ -99,7 +99,7 @@ impl Provisioning {
         let soonest = now + jittered(TimeDelta::from_std(self.0.rules.first_retry).unwrap_or_default(), chance());
         let next = next_look(lease.wanted, &records, self.verify_every(), chance());
         let due = next.map(|at| if at <= now { soonest } else { at });
-        store::release(&tx, lease, due, &self.0.signature).await?;
+        store::release(&tx, lease, due, &signature(&self.0.signature, lease.planes)).await?;
         tx.commit_unrecorded("a lease").await
     }
 
@@ -153,9 +153,9 @@ impl Provisioning {
 }
 
 /// A layer's record before anything is known.
-pub(super) fn fresh(layer: &dyn Layer, wanted: Wanted, now: DateTime<Utc>) -> Record {
+pub(super) fn fresh(layer: &str, wanted: Wanted, now: DateTime<Utc>) -> Record {
     Record {
-        layer: layer.name().to_owned(),
+        layer: layer.to_owned(),
         position: 0,
         essential: true,
         wanted,
@@ -167,6 +167,12 @@ pub(super) fn fresh(layer: &dyn Layer, wanted: Wanted, now: DateTime<Utc>) -> Re
         verified_at: None,
         facts: serde_json::json!({}),
     }
+}
+
+/// What a tenant was looked at with: the layers, and the planes as they were by the sum of their versions. Where there never were any, the
+/// layers alone.
+pub(super) fn signature(layers: &str, planes: i64) -> String {
+    if planes == 0 { layers.to_owned() } else { format!("{layers};planes={planes}") }
 }
 
 /// Any number, for jitter.

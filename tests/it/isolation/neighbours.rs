@@ -200,7 +200,9 @@ impl Neighbours {
         );
         superuser.execute_unprepared(&make).await.unwrap();
         let template = "insert into tenantry.schema_templates (name, version, released, created_at, updated_at) values ('nowhere', 1, 1, now(), now());
-            insert into tenantry.template_rollouts (rollout_id, template, target, state, rules, started_at) values (gen_random_uuid(), 'nowhere', 1, 'CANCELLED', '{}', now())";
+            insert into tenantry.template_rollouts (rollout_id, template, target, state, rules, started_at) values (gen_random_uuid(), 'nowhere', 1, 'CANCELLED', '{}', now());
+            insert into tenantry.application_planes (name, client_id, essential, deadline_seconds, longest_seconds, position, created_at, updated_at, retired_at)
+              values ('nowhere', gen_random_uuid(), false, 60, 60, 0, now(), now(), now())";
         superuser.execute_unprepared(template).await.unwrap();
         for tenant in [&self.a, &self.b] {
             let Tenant { id, canary, .. } = tenant;
@@ -212,6 +214,10 @@ impl Neighbours {
                    select rollout_id, '{id}', 0, 'FAILED', '{canary}', now() from tenantry.template_rollouts;
                  insert into tenantry.placements (tenant_id, cell_id, tier, region, database_name, reason, placed_at)
                    values ('{id}', '{cell}', 'STANDARD', 'eu-central-1', '{canary}', '{canary}', now());
+                 insert into tenantry.plane_jobs (tenant_id, job_id, plane, kind, state, attempt, issued_at, deadline, latest, patience_seconds,
+                   message, outputs, closed_at)
+                   values ('{id}', gen_random_uuid(), 'nowhere', 'DEPROVISION', 'SUCCEEDED', 1, now(), now(), now(), 60,
+                   '{canary}', jsonb_build_object('told', '{canary}'), now());
                  insert into tenantry.moves (tenant_id, move_id, source_cell, source_database, source_tier, source_region, target_cell, target_database,
                      target_tier, target_region, reason, phase, wanted, problem, started_at, finished_at)
                    values ('{id}', gen_random_uuid(), '{cell}', '{canary}', 'STANDARD', '{canary}', '{cell}', '{canary}', 'STANDARD', '{canary}', '{canary}',

@@ -11,6 +11,7 @@ mod keys;
 mod kills;
 mod nats;
 mod outage;
+mod planes;
 pub(crate) mod proxy;
 mod redis;
 mod storage;
