@@ -14,6 +14,7 @@ use crate::{
     health::graphql::HealthMutation,
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
+    probes::graphql::ProbesMutation,
     provisioning::graphql::{ProvisioningQuery, ProvisioningSubscription},
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
@@ -54,7 +55,14 @@ pub struct Mutation(
 
 /// Who reaches tenants from outside, where they are, what they have there, and the keys of it.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentMutation(PartnerMutation, CellMutation, TenantKeyMutation, TemplateMutation, MoveMutation);
+pub struct EnvironmentMutation(
+    PartnerMutation,
+    CellMutation,
+    TenantKeyMutation,
+    TemplateMutation,
+    MoveMutation,
+    ProbesMutation,
+);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

@@ -19,6 +19,7 @@ mod layer;
 pub mod layers;
 mod names;
 mod plan;
+mod probing;
 mod reconcile;
 mod removal;
 mod requirements;
@@ -43,6 +44,7 @@ pub use self::{
     layers::scram_verifier,
     names::{Names, literal, quoted},
     plan::PlannedLayer,
+    probing::{ProbeTenant, Probed},
     removal::Removal,
     state::{Observed, Record, Wanted, pause},
 };

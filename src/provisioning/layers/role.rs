@@ -10,13 +10,17 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 
 use super::{
-    super::{Credential, Ensured, IssueOrder, Layer, Names, Removed, Site, Slot, Verdict, literal, quoted},
-    postgres::{Difference, alone, close_logins, db_of, mend, search_all, sentences, verifier},
+    super::{
+        Credential, Ensured, IssueOrder, Layer, Names, ProbeTenant, Probed, Removed, Site, Slot, Verdict, literal,
+        quoted,
+    },
+    postgres::{Difference, alone, close_logins, db_of, intrusion, mend, search_all, sentences, verifier},
 };
 use crate::{
     cells::Cells,
     config,
     error::Result,
+    isolation::Attempt,
     platform::{db::CellTx, random, secret::Secret},
 };
 
@@ -208,6 +212,14 @@ impl Layer for RoleLayer {
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {
         search_all(&self.cells, RESIDUE, site.names.stem()).await
+    }
+
+    fn probed(&self) -> Probed {
+        Probed::InCells
+    }
+
+    async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        intrusion::by_role(&db_of(&self.cells, &intruder.site)?, intruder, victim).await
     }
 
     fn has_credentials(&self) -> bool {

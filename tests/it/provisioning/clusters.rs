@@ -50,6 +50,15 @@ impl Cluster {
             Some(EmbeddedPostgres::start(Settings { dir, bin: self.bin.clone(), durable: false, settings }).unwrap());
     }
 
+    /// From now on nobody but the owner comes in without a password, as on a server of its own machine.
+    pub(crate) async fn ask_for_passwords(&self) {
+        let rules = folder().join(&self.name).join("data/pg_hba.conf");
+        std::fs::write(rules, "local all postgres trust\nlocal all all scram-sha-256\n").unwrap();
+        let owner = self.connect("postgres", "postgres").await;
+        texts(&owner, "select pg_reload_conf()::text").await;
+        owner.close().await.unwrap();
+    }
+
     pub(crate) fn stop(&mut self) {
         self.server = None;
     }

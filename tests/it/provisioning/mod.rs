@@ -11,6 +11,7 @@ mod keys;
 mod kills;
 mod nats;
 mod outage;
+mod probes;
 pub(crate) mod proxy;
 mod redis;
 mod storage;

@@ -1,6 +1,7 @@
 //! What the layers in PostgreSQL share: how differences are mended, logins closed, things counted, leftovers found.
 
 mod extension;
+pub(super) mod intrusion;
 mod namespace;
 mod scram;
 
