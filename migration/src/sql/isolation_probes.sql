@@ -35,3 +35,17 @@ alter table isolation_probes enable row level security;
 alter table isolation_probes force row level security;
 create policy operator_access on isolation_probes to tenantry_operator using (true) with check (true);
 grant select, insert, update, delete on isolation_probes to tenantry_operator;
+
+-- How far the log of a cell's server has been read for what tenants tried and were refused. Each line is told by one server: by who
+-- moves the mark.
+create table cell_logs (
+  cell_id  uuid primary key references cells (cell_id),
+  file     text not null,
+  position bigint not null check (position >= 0)
+);
+comment on table cell_logs is 'erasure=none; names of files of the platform''s servers';
+
+alter table cell_logs enable row level security;
+alter table cell_logs force row level security;
+create policy operator_access on cell_logs to tenantry_operator using (true) with check (true);
+grant select, insert, update, delete on cell_logs to tenantry_operator;

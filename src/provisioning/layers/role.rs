@@ -11,10 +11,10 @@ use serde_json::{Map, json};
 
 use super::{
     super::{
-        Credential, Ensured, IssueOrder, Layer, Names, ProbeTenant, Probed, Removed, Site, Slot, Verdict, literal,
-        quoted,
+        Credential, Denial, Ensured, IssueOrder, Layer, Names, ProbeTenant, Probed, Removed, Site, Slot, Verdict,
+        literal, quoted,
     },
-    postgres::{Difference, alone, close_logins, db_of, intrusion, mend, search_all, sentences, verifier},
+    postgres::{Difference, alone, close_logins, db_of, denials, intrusion, mend, search_all, sentences, verifier},
 };
 use crate::{
     cells::Cells,
@@ -254,5 +254,10 @@ impl Layer for RoleLayer {
         ))
         .await?;
         tx.commit().await
+    }
+
+    /// From the logs of cells' servers, where those can be read.
+    async fn denials(&self) -> Result<Vec<Denial>> {
+        denials::read(&self.cells).await
     }
 }

@@ -1,5 +1,6 @@
 //! What the layers in PostgreSQL share: how differences are mended, logins closed, things counted, leftovers found.
 
+pub(super) mod denials;
 mod extension;
 pub(super) mod intrusion;
 mod namespace;
