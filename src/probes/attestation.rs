@@ -80,8 +80,9 @@ impl Probes {
                 None => return missing(format!("the layer {layer} was not tried where the tenant is")),
             }
         }
-        let is_there = |record: &&Record| record.essential && record.observed != Observed::Present;
-        match known.records.iter().find(is_there) {
+        let made = |record: &&Record| self.0.provisioning.layers().iter().any(|layer| layer.name() == record.layer);
+        let is_missing = |record: &&Record| record.essential && record.observed != Observed::Present;
+        match known.records.iter().filter(made).find(is_missing) {
             Some(record) => missing(format!("the tenant's layer {} is not as it should be", record.layer)),
             None => Ok(()),
         }
