@@ -35,9 +35,10 @@ impl Probes {
     pub async fn attest(&self, scope: &TenantScope) -> Result<String> {
         let known = self.know(scope).await?;
         self.check(&known)?;
-        let now = self.0.isolation.clock().now();
+        // Of the time of what it stands on, so that asking again makes nothing younger.
+        let since = known.report.ran_at.unwrap_or_else(|| self.0.isolation.clock().now());
         let life = TimeDelta::from_std(self.0.rules.attestation_ttl).unwrap_or(TimeDelta::MAX);
-        let statement = known.statement(self.0.keyring.issuer(), (now, now + life));
+        let statement = known.statement(self.0.keyring.issuer(), (since, since + life));
         self.0.keyring.sign_statement(TYPE, &statement)
     }
 
@@ -105,7 +106,7 @@ impl Known {
         self.report.layers.iter().find(|probe| probe.layer == layer && probe.place == place)
     }
 
-    fn statement(&self, issuer: &str, (now, end): (DateTime<Utc>, DateTime<Utc>)) -> Value {
+    fn statement(&self, issuer: &str, (since, end): (DateTime<Utc>, DateTime<Utc>)) -> Value {
         let rules: Vec<_> = rules().iter().map(|rule| rule.id).collect();
         let layers: Vec<_> = self
             .records
@@ -121,7 +122,7 @@ impl Known {
         });
         let cell = self.home.as_ref().map(|(_, cell)| json!({ "name": cell.name, "region": cell.region }));
         json!({
-            "iss": issuer, "sub": self.tenant, "iat": now.timestamp(), "exp": end.timestamp(),
+            "iss": issuer, "sub": self.tenant, "iat": since.timestamp(), "exp": end.timestamp(),
             "tier": self.tier, "cell": cell,
             "catalogue": { "checkedAt": self.report.ran_at, "findings": self.report.findings, "rules": rules },
             "layers": layers, "probes": probes.collect::<Vec<_>>(), "ranAt": self.report.ran_at,

@@ -48,9 +48,18 @@ impl Round {
 
     /// Makes both, after what an earlier round has left.
     pub async fn open(&mut self) {
-        let _ = self.close().await; // what cannot be removed cannot be made either, which is said
+        if let (Err(error), Some(_)) = (self.close().await, &self.cell) {
+            let stuck = |layer: &Arc<dyn Layer>| (layer.name(), error.message().to_owned());
+            self.stuck = self.layers.iter().map(stuck).collect();
+            return;
+        }
         let order = IssueOrder { slot: Slot::A, valid_until: self.now + LIFE };
         for layer in self.layers.clone() {
+            // In a cell each stands on the one before.
+            if let (Some(reason), Some(_)) = (self.stuck.values().next().cloned(), &self.cell) {
+                self.stuck.insert(layer.name(), reason);
+                continue;
+            }
             for tenant in [&mut self.intruder, &mut self.victim] {
                 let made = within(self.patience, async {
                     layer.ensure(&tenant.site).await?;
@@ -92,6 +101,9 @@ impl Round {
             for tenant in [&self.intruder, &self.victim] {
                 let removed = within(self.patience, layer.remove(&tenant.site)).await;
                 outcome = outcome.and(removed.map(drop));
+                if outcome.is_err() && self.cell.is_some() {
+                    return outcome; // one server for all: it would be waited for again
+                }
             }
         }
         outcome

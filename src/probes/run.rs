@@ -23,7 +23,7 @@ use crate::{
 
 /// How often a server looks whether it is time, and what others found.
 const LOOK: Duration = Duration::from_secs(15);
-/// How long a server that died keeps others from it, beside the time that a layer may take.
+/// How long a server that died keeps others from it, beside the time that the layers of one place may take.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 /// Of what was let through, how much an entry of the journal tells.
 const TOLD: usize = 20;
@@ -96,7 +96,7 @@ impl Probes {
 
     fn holder(&self, now: DateTime<Utc>) -> Holder<'_> {
         let patience = TimeDelta::from_std(self.0.patience).unwrap_or(LEASE);
-        Holder { region: &self.0.region, name: &self.0.holder, until: now + LEASE + patience * 8 }
+        Holder { region: &self.0.region, name: &self.0.holder, until: now + LEASE + patience * 32 }
     }
 
     /// Takes the lease; answers the seed, or nothing while another has it or, where `due` is given, they ran since.
@@ -110,6 +110,16 @@ impl Probes {
 
     /// Everything, place by place. A place that is down holds up none but itself.
     async fn run_all(&self, scope: &OperatorScope, seed: Uuid, entries: &[&'static str]) -> Result<()> {
+        let ran = self.run_each(scope, seed, entries).await;
+        if ran.is_err() {
+            let tx = self.0.isolation.begin_operator(&OperatorScope::system("isolation-probes")).await?;
+            store::release(&tx, self.holder(tx.stamp().at)).await?;
+            tx.commit_unrecorded("a lease").await?;
+        }
+        ran
+    }
+
+    async fn run_each(&self, scope: &OperatorScope, seed: Uuid, entries: &[&'static str]) -> Result<()> {
         let findings = self.0.isolation.verify(&OperatorScope::reading("isolation-probes")).await?;
         let mut probes = vec![self.probe_registry(seed).await];
         for mut round in self.rounds(seed).await? {
@@ -137,9 +147,8 @@ impl Probes {
         let (in_cells, beside) = (layers(Probed::InCells), layers(Probed::ByItself));
         let mut rounds = Vec::new();
         if !in_cells.is_empty() {
-            let here = |region: &str| self.0.region.is_empty() || self.0.region == region;
             for cell in self.0.cells.all().await? {
-                if cell.state != CellState::Retired && here(&cell.region) {
+                if cell.state != CellState::Retired && self.0.cells.is_here(&cell) {
                     rounds.push(Round::new(seed, (Some(cell), in_cells.clone()), self.0.patience, now));
                 }
             }

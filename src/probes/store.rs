@@ -15,6 +15,8 @@ const TAKE: &str = "
     returning *";
 const HOLD: &str =
     "update tenantry.isolation_runs set lease_until = $3 where region = $1 and holder = $2 and lease_until is not null";
+const RELEASE: &str = "
+    update tenantry.isolation_runs set lease_until = null, began_at = ended_at where region = $1 and holder = $2 and lease_until is not null";
 const END: &str = "
     update tenantry.isolation_runs set lease_until = null, ended_at = $3, outcome = $4, findings = $5
     where region = $1 and holder = $2 and lease_until is not null";
@@ -56,6 +58,12 @@ pub(super) async fn take(
 /// Whether it is still this one's.
 pub(super) async fn hold(tx: &Tx, holder: Holder<'_>) -> Result<bool> {
     Ok(tx.execute(HOLD, [holder.region.into(), holder.name.into(), holder.until.into()]).await? == 1)
+}
+
+/// As if it had not begun: another may.
+pub(super) async fn release(tx: &Tx, holder: Holder<'_>) -> Result<()> {
+    tx.execute(RELEASE, [holder.region.into(), holder.name.into()]).await?;
+    Ok(())
 }
 
 /// Writes what the run came to, in the place of the last one; false where somebody else has taken over.

@@ -1,6 +1,8 @@
 //! What a tenant's own login tries on another tenant's things in a cell. Each statement is rolled back, so that what is let through
 //! leaves nothing behind, and harms nobody but the tenant that was made up to be the victim.
 
+use std::collections::BTreeSet;
+
 use super::super::super::{ProbeTenant, literal, quoted};
 use crate::{
     error::{Error, Result},
@@ -14,6 +16,8 @@ use crate::{
 
 /// "insufficient privilege": the only code that counts as a refusal of a statement.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
+/// How many seconds a database may take to be shut.
+const LOOKS: usize = 3;
 
 /// What is tried on the victim's schema `"B"`, in sentences and statements; `"A"` is the intruder's.
 const ON_SCHEMA: &[(&str, &str)] = &[
@@ -85,7 +89,7 @@ const OPEN_SCHEMAS: &str = "
     select to_jsonb(count(*))::text from pg_namespace
     where nspname ~ '^t_[0-9a-f]{32}' and not starts_with(nspname, $1) and has_schema_privilege($1, oid, 'USAGE')";
 const OPEN_DATABASES: &str = "
-    select to_jsonb(count(*))::text from pg_database
+    select coalesce(jsonb_agg(datname), '[]')::text from pg_database
     where datname ~ '^t_[0-9a-f]{32}$' and datname <> $1 and has_database_privilege($1 || '_a', oid, 'CONNECT')";
 
 /// With what the tenant's services get.
@@ -117,11 +121,28 @@ pub(in super::super) async fn by_role(
         attempts.push(attempt(&mut session, what, &named(statement, a, b)).await?);
     }
     attempts.push(with_others_login(db, intruder, victim).await?);
-    let mut tx = db.begin().await?;
-    let open: i64 = tx.json(OPEN_DATABASES, &[a]).await?;
-    tx.commit().await?;
-    attempts.push(none_open("enter any tenant's database of this server", open));
+    attempts.push(none_open("enter any tenant's database of this server", open_databases(db, a).await?));
     Ok(attempts)
+}
+
+/// Databases that stay open. PostgreSQL opens each to everybody as it is made, and Tenantry shuts it a moment later, still empty.
+async fn open_databases(db: &CellDb, role: &str) -> Result<usize> {
+    let look = async || {
+        let mut tx = db.begin().await?;
+        let open: BTreeSet<String> = tx.json(OPEN_DATABASES, &[role]).await?;
+        tx.commit().await?;
+        Ok::<_, Error>(open)
+    };
+    let mut open = look().await?;
+    for _ in 0..LOOKS {
+        if open.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let still = look().await?;
+        open.retain(|database| still.contains(database));
+    }
+    Ok(open.len())
 }
 
 /// A server that takes any password on the way that Tenantry comes shows nothing of the way that tenants come.
@@ -202,7 +223,7 @@ pub(in super::super) async fn into_schema(
         attempts.push(if seen.is_empty() { Attempt::refused(what) } else { Attempt::let_through(what) });
     }
     let mut tx = db.begin_in(&theirs.database_name).await?;
-    let open: i64 = tx.json(OPEN_SCHEMAS, &[a]).await?;
+    let open: usize = tx.json(OPEN_SCHEMAS, &[a]).await?;
     tx.commit().await?;
     attempts.push(none_open("use any tenant's schema of this database", open));
     Ok(attempts)
@@ -252,7 +273,7 @@ async fn run(session: &mut CellSession, statement: &str) -> Result<Result<(), St
     }
 }
 
-fn none_open(what: &str, open: i64) -> Attempt {
+fn none_open(what: &str, open: usize) -> Attempt {
     if open == 0 { Attempt::refused(what) } else { Attempt::let_through(what) }
 }
 

@@ -20,7 +20,7 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("ask whether a key is there", "EXISTS B:secret"),
     ("ask what a key is", "TYPE B:secret"),
     ("publish to a channel", "PUBLISH B:news forged"),
-    ("publish to everybody's channel", "PUBLISH news forged"),
+    ("publish to everybody's channel", "PUBLISH tenantry-probe forged"),
     ("list keys", "SCAN 0 COUNT 1"),
     ("list keys by pattern", "KEYS B:*"),
     ("draw any key", "RANDOMKEY"),
