@@ -23,6 +23,7 @@ use crate::{
         clock::Clock,
         db::{self, Db, Place},
     },
+    probes::Probes,
     provisioning::{self, Provisioning},
     quotas::Quotas,
     rates::Rates,
@@ -55,6 +56,7 @@ pub struct App {
     pub templates: Templates,
     pub provisioning: Provisioning,
     pub moves: Moves,
+    pub probes: Probes,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
     /// Open sockets, to wait for.
@@ -104,6 +106,7 @@ impl App {
         };
         let provisioning = Provisioning::new(parts, &config)?;
         let moves = Moves::new(isolation.clone(), tenancy.clone(), cells.clone(), provisioning.clone(), &config);
+        let probes = Probes::new(isolation.clone(), cells.clone(), provisioning.clone(), keyring.clone(), &config);
         Ok(Self {
             config: Arc::new(config),
             clock,
@@ -126,6 +129,7 @@ impl App {
             templates,
             provisioning,
             moves,
+            probes,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
             background: TaskTracker::new(),

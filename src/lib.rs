@@ -21,6 +21,7 @@ pub mod keys;
 pub mod moves;
 pub mod oauth;
 pub mod platform;
+pub mod probes;
 pub mod provisioning;
 pub mod quotas;
 pub mod rates;

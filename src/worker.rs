@@ -46,6 +46,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     app.background.spawn(async move { templates.run(interval, stop).await });
     let (moves, interval, stop) = (app.moves.clone(), app.config.worker.interval, app.shutdown.clone());
     app.background.spawn(async move { moves.run(interval, stop).await });
+    let (probes, stop) = (app.probes.clone(), app.shutdown.clone());
+    app.background.spawn(async move { probes.run(stop).await });
     let (external, stop) = (app.external.clone(), app.shutdown.clone());
     tasks.spawn(async move { external.run(stop).await });
     tasks

@@ -21,6 +21,7 @@ mod m20261125_000015_templates;
 mod m20261125_000017_listeners;
 mod m20261125_000019_extensions;
 mod m20261125_000020_moves;
+mod m20261125_000021_isolation_probes;
 mod m20261125_000022_planes;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000017_listeners::Migration),
             Box::new(m20261125_000019_extensions::Migration),
             Box::new(m20261125_000020_moves::Migration),
+            Box::new(m20261125_000021_isolation_probes::Migration),
             Box::new(m20261125_000022_planes::Migration),
         ]
     }

@@ -400,6 +400,8 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.confirmMove", "move.confirm", Scope::CellWrite, Platform, Write),
     rule("Mutation.cancelMove", "move.cancel", Scope::CellWrite, Platform, Write),
     rule("Tenant.move", "move.read", Scope::TenantRead, Anyone, Read),
+    rule("Mutation.verifyIsolation", "isolation.probe", Scope::CellWrite, Platform, Write),
+    rule("Tenant.isolationAttestation", "isolation.attest", Scope::TenantRead, Anyone, Read),
     rule("Query.schemaTemplates", "template.list", Scope::TemplateRead, Platform, Read),
     rule("Mutation.registerSchemaTemplate", "template.register", Scope::TemplateWrite, Platform, Write),
     rule("Mutation.rolloutTemplate", "rollout.start", Scope::TemplateWrite, Platform, Write),

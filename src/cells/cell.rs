@@ -72,6 +72,9 @@ pub struct ServerFacts {
     /// Whether the login may make databases, which enterprise and premium tenants need.
     pub makes_databases: bool,
     pub extensions: Vec<Extension>,
+    /// Why it cannot be read what its server refused to tenants; none where it can.
+    #[serde(default)]
+    pub denials_hidden: Option<String>,
 }
 
 /// Where clients find the cell, as it is kept.

@@ -126,6 +126,16 @@ impl CellObject {
             .collect()
     }
 
+    /// Whether what its PostgreSQL refused to tenants is read from its log, and journaled with who tried.
+    async fn denials_visible(&self) -> bool {
+        self.cell.facts.denials_hidden.is_none()
+    }
+
+    /// Why not, and what to change; null where it is.
+    async fn denials_hidden_reason(&self) -> Option<&str> {
+        self.cell.facts.denials_hidden.as_deref()
+    }
+
     /// Whether it is the one that Tenantry made itself.
     async fn is_own(&self) -> bool {
         self.cell.is_own

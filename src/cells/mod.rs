@@ -1,6 +1,6 @@
 //! Cells: the PostgreSQL databases that hold what tenants have.
 //!
-//! *Owns*: `cells`, `cell_growth`, `placements`. *Rules*: which cell a tenant gets is decided by `placement.rs` and nowhere
+//! *Owns*: `cells`, `cell_growth`, `cell_logs`, `placements`. *Rules*: which cell a tenant gets is decided by `placement.rs` and nowhere
 //! else, on plain values, and the reason is kept; the address of a cell is sealed and never comes back; every replica knows
 //! every cell from the catalogue in memory, so that a new one needs no restart; a cell that is down is passed over.
 //!
@@ -14,6 +14,7 @@ mod check;
 mod drain;
 pub mod graphql;
 mod growth;
+mod log;
 mod names;
 mod own;
 mod place;
@@ -32,6 +33,7 @@ use self::pools::Pools;
 pub use self::{
     cell::{Cell, CellCatalogue, CellHealth, CellState, Extension, ServerFacts},
     check::HealthChange,
+    log::LogLine,
     names::{literal, quoted, stem},
     place::Placement,
     placement::{Candidate, Choice, Wish, choose, residency},
@@ -115,6 +117,11 @@ impl Cells {
             .map(|cell| (outlook.get(&cell.id).copied(), cell))
             .map(|(days, cell)| (Arc::new(cell), days))
             .collect())
+    }
+
+    /// Whether this server works for the cell's region.
+    pub fn is_here(&self, cell: &Cell) -> bool {
+        self.region.as_deref().is_none_or(|own| own == cell.region)
     }
 
     /// Connections to the cell, bounded, shared by all who ask on this replica.

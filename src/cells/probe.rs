@@ -29,7 +29,14 @@ const PROBE: &str = "
       'extensions', (select coalesce(jsonb_agg(jsonb_build_object('name', e.name, 'available', e.default_version, 'installed', e.installed_version,
           'creatable', r.rolsuper or v.trusted) order by e.name), '[]')
         from pg_available_extensions e left join pg_available_extension_versions v on v.name = e.name and v.version = e.default_version
-        where e.name in ('age', 'vector', 'pg_trgm', 'pgcrypto', 'postgis'))
+        where e.name in ('age', 'vector', 'pg_trgm', 'pgcrypto', 'postgis')),
+      'denialsHidden', case
+        when current_setting('logging_collector') <> 'on' or current_setting('log_destination') !~ 'jsonlog'
+          then 'its server writes no log of JSON: set logging_collector = on, log_destination = ''jsonlog'''
+        when not (has_function_privilege('pg_current_logfile(text)', 'EXECUTE') and has_function_privilege('pg_stat_file(text, boolean)', 'EXECUTE')
+            and has_function_privilege('pg_read_binary_file(text, bigint, bigint, boolean)', 'EXECUTE'))
+          then 'its login may not read the server''s log: grant execute on pg_current_logfile(text), pg_stat_file(text, boolean), pg_read_binary_file(text, bigint, bigint, boolean)'
+        end
     )::text
     from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()";
 
@@ -46,6 +53,7 @@ pub(super) struct Probe {
     mark: Option<String>,
     pub(super) identity: String,
     extensions: Vec<Extension>,
+    denials_hidden: Option<String>,
 }
 
 impl Probe {
@@ -97,6 +105,7 @@ impl Probe {
             version: self.version,
             makes_databases: self.makes_databases,
             extensions: self.extensions.clone(),
+            denials_hidden: self.denials_hidden.clone(),
         }
     }
 

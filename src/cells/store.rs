@@ -1,7 +1,7 @@
 //! The rows of `cells`, `cell_growth` and `placements`, inside a session of the platform.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sea_orm::FromQueryResult as _;
+use sea_orm::FromQueryResult;
 
 use super::{
     cell::{Cell, CellHealth, CellState, ServerFacts},
@@ -54,6 +54,12 @@ const REPLACE: &str = "
     update tenantry.placements set cell_id = $2, tier = $3, region = $4, database_name = $5, reason = $6, placed_at = $7
     where tenant_id = $1";
 const UNPLACE: &str = "delete from tenantry.placements where tenant_id = $1 returning *";
+const LOG_MARK: &str = "select file, position from tenantry.cell_logs where cell_id = $1";
+const SET_LOG_MARK: &str =
+    "insert into tenantry.cell_logs (cell_id, file, position) values ($1, $2, $3) on conflict do nothing";
+/// Nothing where another server has moved it.
+const MOVE_LOG_MARK: &str = "
+    update tenantry.cell_logs set file = $4, position = $5 where cell_id = $1 and file = $2 and position = $3";
 const NOTE_GROWTH: &str = "
     insert into tenantry.cell_growth (cell_id, day, placed) select cell_id, $1, placed from tenantry.cells
     where state <> 'RETIRED' on conflict (cell_id, day) do update set placed = excluded.placed
@@ -202,4 +208,29 @@ pub(super) async fn growth(tx: &Tx, day: NaiveDate) -> Result<Vec<(CellId, Naive
         Ok::<_, sea_orm::DbErr>((row.try_get("", "cell_id")?, row.try_get("", "day")?, row.try_get("", "placed")?))
     };
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// How far a server's log has been read.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub(super) struct LogMark {
+    pub(super) file: String,
+    pub(super) position: i64,
+}
+
+pub(super) async fn log_mark(tx: &Tx, cell: CellId) -> Result<Option<LogMark>> {
+    let row = tx.row(LOG_MARK, [cell.into()]).await?;
+    Ok(row.map(|row| LogMark::from_query_result(&row, "")).transpose()?)
+}
+
+/// Whether it was this one who moved it.
+pub(super) async fn move_log_mark(tx: &Tx, cell: CellId, was: Option<&LogMark>, is: &LogMark) -> Result<bool> {
+    let (file, position) = (is.file.as_str().into(), is.position.into());
+    let moved = match was {
+        None => tx.execute(SET_LOG_MARK, [cell.into(), file, position]).await?,
+        Some(was) => {
+            let values = [cell.into(), was.file.as_str().into(), was.position.into(), file, position];
+            tx.execute(MOVE_LOG_MARK, values).await?
+        }
+    };
+    Ok(moved == 1)
 }

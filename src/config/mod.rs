@@ -209,6 +209,12 @@ impl TryFrom<String> for Activation {
 pub struct Isolation {
     #[serde(deserialize_with = "duration")]
     pub verify_interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub probe_interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub probe_validity: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub attestation_ttl: Duration,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -358,6 +364,13 @@ impl Config {
             "tenancy.deletion_grace",
             &tenancy.deletion_grace,
             "must lie within min_deletion_grace and max_deletion_grace",
+        )?;
+        let isolation = &self.isolation;
+        rule(
+            isolation.probe_validity > isolation.probe_interval,
+            "isolation.probe_validity",
+            &isolation.probe_validity,
+            "must be longer than isolation.probe_interval",
         )?;
         rule(
             self.database.max_connections >= 2,

@@ -174,6 +174,7 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         .data(app.templates.clone())
         .data(app.provisioning.clone())
         .data(app.moves.clone())
+        .data(app.probes.clone())
         .data(app.isolation.clone())
         .data(LargestPage(app.config.graphql.page_size));
     if !app.config.graphql.introspection {

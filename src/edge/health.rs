@@ -18,13 +18,15 @@ pub(super) async fn readyz(app: App) -> impl IntoResponse {
     let asked = tokio::time::timeout(Duration::from_secs(2), database_answers(&app)).await;
     let database = matches!(asked, Ok(Ok(())));
     let keys = app.keyring.signing_kid().is_some();
+    // Told, and no reason to take the server away: that would keep nobody from what is open.
+    let isolation = app.probes.holds();
     let stopping = app.shutdown.is_cancelled();
     let ready = database && keys && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (
         status,
         Json(
-            json!({ "status": if ready { "ok" } else { "unavailable" }, "checks": { "database": database, "keys": keys, "accepting": !stopping } }),
+            json!({ "status": if ready { "ok" } else { "unavailable" }, "checks": { "database": database, "keys": keys, "isolation": isolation, "accepting": !stopping } }),
         ),
     )
 }

@@ -2,14 +2,21 @@
 
 use async_graphql::{Context, Object, Result, SimpleObject};
 
-use crate::{error::Error, isolation::Isolation, tenancy::graphql::enter_platform};
+use crate::{
+    error::Error,
+    isolation::Isolation,
+    probes::graphql::{IsolationProbes, handle},
+    tenancy::graphql::enter_platform,
+};
 
-/// What the verifier found in the database's catalogue.
+/// What the verifier found in the database's catalogue, and what the probes came to.
 #[derive(Debug, SimpleObject)]
 pub struct IsolationReport {
     /// Whether nothing was found.
     safe: bool,
     findings: Vec<IsolationFinding>,
+    /// What was tried last, and what came of it.
+    probes: IsolationProbes,
 }
 
 /// Something that would let one tenant reach another's rows, or an operator lose sight of it.
@@ -43,6 +50,7 @@ impl IsolationQuery {
             remedy: finding.remedy,
         });
         let findings: Vec<_> = findings.collect();
-        Ok(IsolationReport { safe: findings.is_empty(), findings })
+        let probes = handle(ctx)?.last().await?.into();
+        Ok(IsolationReport { safe: findings.is_empty(), findings, probes })
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     health::graphql::HealthMutation,
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
+    probes::graphql::ProbesMutation,
     provisioning::graphql::{PlaneMutation, PlaneQuery, ProvisioningQuery, ProvisioningSubscription},
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
@@ -61,6 +62,7 @@ pub struct EnvironmentMutation(
     TemplateMutation,
     MoveMutation,
     PlaneMutation,
+    ProbesMutation,
 );
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).

@@ -19,6 +19,7 @@ use crate::{
         ids::TenantId,
         page::{LargestPage, PageInfo, PageRequest},
     },
+    probes::graphql::TenantAttestation,
     provisioning::graphql::TenantLayers,
     quotas::graphql::TenantQuotas,
     templates::graphql::TenantSchema,
@@ -50,7 +51,15 @@ pub struct TenantObject(
 
 /// Who reaches a tenant from outside, where it is, what it has there, and the key of it.
 #[derive(Clone, Debug, MergedObject)]
-pub struct TenantOutside(TenantPartners, TenantPlacement, TenantLayers, TenantEncryption, TenantSchema, TenantMove);
+pub struct TenantOutside(
+    TenantPartners,
+    TenantPlacement,
+    TenantLayers,
+    TenantEncryption,
+    TenantSchema,
+    TenantMove,
+    TenantAttestation,
+);
 
 impl From<TenantView> for TenantObject {
     fn from(tenant: TenantView) -> Self {
@@ -68,7 +77,8 @@ impl From<TenantView> for TenantObject {
                 TenantLayers(tenant.clone()),
                 TenantEncryption(tenant.clone()),
                 TenantSchema(tenant.clone()),
-                TenantMove(tenant),
+                TenantMove(tenant.clone()),
+                TenantAttestation(tenant),
             ),
         )
     }

@@ -4,13 +4,16 @@
 //! of [`TenantScope::enter`] has a scope; only a scope opens a [`TenantTx`]. A transaction that changed something ends with
 //! the journal entries of what was done; there is no other commit but `commit_unrecorded`, which says why.
 
+mod attempt;
 mod budget;
+mod intrusion;
 mod once;
 mod scope;
 mod session;
 mod verifier;
 
 pub use self::{
+    attempt::{Attempt, Outcome, worst},
     budget::{Budgets, Slot},
     once::{Conditions, IdempotencyKey},
     scope::{Access, OperatorScope, Standing, TenantScope, may_act},

@@ -22,7 +22,7 @@ use crate::{
 /// Opens sessions. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Isolation {
-    db: Db,
+    pub(super) db: Db,
     hearing: Hearing,
     clock: Clock,
     budgets: Budgets,

@@ -130,6 +130,16 @@ impl TenantId {
     /// A tenant's session can therefore never be bound to it.
     pub const PLATFORM: Self = Self(uuid::Uuid::nil());
 
+    /// A tenant that Tenantry makes up to try what tenants can do to each other: UUIDv8, which no customer's id is.
+    pub fn of_probe(bytes: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// Whether this one was made up by Tenantry.
+    pub fn is_probe(self) -> bool {
+        self.0.get_version_num() == 8
+    }
+
     pub fn is_platform(self) -> bool {
         self == Self::PLATFORM
     }

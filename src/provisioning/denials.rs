@@ -28,6 +28,9 @@ impl Provisioning {
     }
 
     async fn note_denial(&self, layer: &'static str, denial: &Denial) -> Result<()> {
+        if denial.tenant.is_probe() {
+            return Ok(()); // meant to be refused
+        }
         let crossing = denial.other.is_some_and(|other| other != denial.tenant);
         let kind = if crossing { "another_tenant" } else { "not_allowed" };
         metrics::counter!("tenantry_dataplane_denials_total", "layer" => layer, "kind" => kind).increment(denial.times);

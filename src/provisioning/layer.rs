@@ -7,10 +7,14 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::names::Names;
+use super::{
+    names::Names,
+    probing::{ProbeTenant, Probed},
+};
 use crate::{
     cells::{Cell, Placement},
     error::Result,
+    isolation::Attempt,
     platform::{ids::TenantId, secret::Secret},
     tenancy::{IsolationTier, Tenant},
 };
@@ -87,6 +91,17 @@ pub trait Layer: fmt::Debug + Send + Sync {
     /// one says that the server has begun anew and may have forgotten what was made.
     async fn probe(&self) -> Result<Probe> {
         Ok(Probe::NotNeeded)
+    }
+
+    /// Whether and where it is shown that one tenant does not reach another's.
+    fn probed(&self) -> Probed {
+        Probed::Not("nobody has written down how to try it")
+    }
+
+    /// Tries with the credentials of `intruder` everything on what is `victim`'s, and that the same works on its own. Both were made
+    /// up for this, and are removed afterwards; what is let through must harm nobody but them.
+    async fn probe_isolation(&self, _intruder: &ProbeTenant, _victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        Ok(Vec::new())
     }
 
     /// What tenants' own credentials tried and the server refused since it was asked last.

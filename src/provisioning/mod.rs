@@ -20,6 +20,7 @@ pub mod layers;
 mod names;
 mod plan;
 mod planes;
+mod probing;
 mod reconcile;
 mod removal;
 mod requirements;
@@ -48,6 +49,7 @@ pub use self::{
         ApplicationPlane, Change as PlaneChange, Job as PlaneJob, JobKind, JobState, NewPlane, Outcome as PlaneOutcome,
         Report as PlaneReport,
     },
+    probing::{ProbeTenant, Probed},
     removal::Removal,
     state::{Observed, Record, Wanted, pause},
 };

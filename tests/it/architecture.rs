@@ -17,7 +17,7 @@ const RANKS: &[&[&str]] = &[
     &["health", "grants", "templates"],
     &["quotas", "flags"],
     &["rates", "entitlements", "provisioning"],
-    &["moves"],
+    &["moves", "probes"],
     &["app"],
     &["edge"],
     &["worker"],

@@ -71,6 +71,7 @@ impl Binary {
         Self { environment: Vec::new(), folder }
             .set("SERVER__PUBLIC_URL", "http://tenantry.test")
             .set("PROVISIONING__LAYERS", "")
+            .set("ISOLATION__PROBE_INTERVAL", "0s") // what is listed of a server is what tenants have
     }
 
     /// Sets what `config.toml` calls `section.key`, written as `SECTION__KEY`.

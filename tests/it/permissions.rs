@@ -23,6 +23,7 @@ struct Caller {
 #[tokio::test]
 async fn every_field_is_open_to_whom_the_golden_file_says_and_to_nobody_else() {
     let (app, schema) = (TestApp::start().await, Schema::published());
+    app.probe().await;
     let mut callers = callers(&app).await;
     let mut lines = Vec::new();
     for route in routes(&schema) {

@@ -118,6 +118,17 @@ impl KeyRing {
         self.signing_key()?.token(claims)
     }
 
+    /// Signs a statement that opens nothing, as a JWS of type `typ` (RFC 7515, section 7.1; RFC 8725, section 3.11). A type that
+    /// access tokens have, and an audience, are refused: what takes tokens must not take it.
+    pub fn sign_statement(&self, typ: &'static str, statement: &Value) -> Result<String> {
+        let names_an_access =
+            ["jwt", "at+jwt", "application/at+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known));
+        if names_an_access || statement.get("aud").is_some() || statement.get("scope").is_some() {
+            return Err(Error::internal("a statement must not be like an access token"));
+        }
+        self.signing_key()?.statement(typ, statement)
+    }
+
     /// Signs bytes that are kept elsewhere (RS256, verifiable with any RSA tool). What could be the signed part of a
     /// token is refused, so that no caller can be led to make one.
     pub fn sign_bytes(&self, bytes: &[u8]) -> Result<Detached> {

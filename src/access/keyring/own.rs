@@ -84,6 +84,20 @@ impl OwnKey {
         }
     }
 
+    /// A signed statement of another type than access tokens have.
+    pub(super) fn statement(&self, typ: &str, payload: &serde_json::Value) -> Result<String> {
+        let header = serde_json::json!({ "alg": "RS256", "typ": typ, "kid": self.kid() }).to_string();
+        let mut statement = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header),
+            URL_SAFE_NO_PAD.encode(serde_json::to_vec(payload).context("write a statement")?)
+        );
+        let signature = self.sign(statement.as_bytes())?;
+        statement.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut statement);
+        Ok(statement)
+    }
+
     /// RSASSA-PKCS1-v1_5 with SHA-256. Takes about a millisecond.
     pub(in crate::access) fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         let mut signature = vec![0; self.pair.public_modulus_len()];

@@ -123,6 +123,23 @@ impl CellDb {
         Ok(CellSession { connection: connected.map_err(Error::unavailable)?.map_err(unreachable)? })
     }
 
+    /// Whether the server lets `user` in; where it does not, with which SQLSTATE.
+    pub async fn try_session_as(
+        &self,
+        database: &str,
+        user: &str,
+        password: &Secret,
+    ) -> Result<Result<CellSession, String>> {
+        let options = (*self.options).clone().database(database).username(user).password(password.expose());
+        let options = options.options([("search_path", "pg_catalog,pg_temp")]);
+        let connected = tokio::time::timeout(self.limits.acquire_timeout, options.connect()).await;
+        match connected.map_err(Error::unavailable)? {
+            Ok(connection) => Ok(Ok(CellSession { connection })),
+            Err(sqlx::Error::Database(answer)) => Ok(Err(answer.code().unwrap_or_default().into_owned())),
+            Err(error) => Err(unreachable(error)),
+        }
+    }
+
     /// What a program of PostgreSQL's own needs to connect to `database`, as environment variables of libpq: nothing secret
     /// is an argument that others could read.
     pub fn environment(&self, database: &str) -> Vec<(&'static str, Secret)> {

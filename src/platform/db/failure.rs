@@ -52,6 +52,14 @@ pub fn violated_constraint(error: &DbErr) -> Option<&str> {
     }
 }
 
+/// PostgreSQL's code for what it refused; none where it was not asked, or the connection was lost.
+pub fn sqlstate(error: &DbErr) -> Option<String> {
+    match cause(error) {
+        Some(SqlxError::Database(database)) => database.code().map(|code| code.into_owned()),
+        _ => None,
+    }
+}
+
 /// Whether the connection was found dead: the stream ended, or its server process says that it ends (57P01 to 57P03).
 pub(super) fn is_lost(error: &SqlxError) -> bool {
     match error {

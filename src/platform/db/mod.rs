@@ -30,7 +30,7 @@ use sqlx::{
 
 pub use self::{
     cell::{CellAddress, CellDb, CellLimits, CellSession, CellTx, Refusal, ScriptFailure},
-    failure::violated_constraint,
+    failure::{sqlstate, violated_constraint},
     hearing::Hearing,
     listen::{Heard, Listener, Told},
     migrate::{is_current, migrate},

@@ -5,12 +5,13 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 
 use super::{
-    super::{Ensured, Layer, Names, Removed, Site, Slot, Verdict, quoted},
-    postgres::{Difference, alone, close_logins, database_exists, db_of, mend, search_all, sentences},
+    super::{Ensured, Layer, Names, ProbeTenant, Probed, Removed, Site, Slot, Verdict, quoted},
+    postgres::{Difference, alone, close_logins, database_exists, db_of, intrusion, mend, search_all, sentences},
 };
 use crate::{
     cells::Cells,
     error::{Error, Result},
+    isolation::Attempt,
     platform::db::{CellDb, CellTx},
     tenancy::IsolationTier,
 };
@@ -190,6 +191,14 @@ impl Layer for DatabaseLayer {
         let count = count(&db, &site.names).await?;
         db.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(site.names.stem()))).await?;
         Ok(Removed::of([("databases", 1), ("tables", count.tables), ("other relations", count.others)]))
+    }
+
+    fn probed(&self) -> Probed {
+        Probed::InCells
+    }
+
+    async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        intrusion::into_database(&db_of(&self.cells, &intruder.site)?, intruder, victim).await
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 
 use super::{
-    super::{Availability, Ensured, Layer, Names, Removed, Site, Verdict, literal, quoted},
+    super::{Availability, Ensured, Layer, Names, Probed, Removed, Site, Verdict, literal, quoted},
     postgres::{
         Difference, Extension, NAMESPACE, Namespace, alone, close_logins, database_exists, db_of, mend, search_all,
         search_own_databases, sentences,
@@ -214,6 +214,10 @@ impl Layer for GraphLayer {
         }
         tx.commit().await?;
         Ok(Removed::of([("graphs", u64::from(home.exists)), ("tables", tables)]))
+    }
+
+    fn probed(&self) -> Probed {
+        Probed::Not("its schema is shut like the tenant's own, which is probed")
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use serde_json::{Map, json};
 
-use super::super::{Ensured, Layer, Probe, Removed, Site, Verdict};
+use super::super::{Ensured, Layer, Probe, Probed, Removed, Site, Verdict};
 use crate::{
     error::{Error, Kind, Result},
     tenant_keys::{KeyProblem, TenantKeys},
@@ -70,6 +70,10 @@ impl Layer for KeysLayer {
         let shredded = self.keys.shred(site.tenant.id).await?;
         let counts = [("data keys", shredded.data_keys as u64), ("wrapping keys", shredded.wrapping_keys as u64)];
         Ok(if is_news { Removed::of(counts) } else { Removed::default() })
+    }
+
+    fn probed(&self) -> Probed {
+        Probed::Not("no key is ever given to a tenant's service")
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

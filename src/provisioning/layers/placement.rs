@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::{Map, json};
 
-use super::super::{Ensured, Layer, Removed, Site, Verdict};
+use super::super::{Ensured, Layer, Probed, Removed, Site, Verdict};
 use crate::{
     cells::{Cells, residency},
     error::{Error, Kind, Result},
@@ -59,6 +59,10 @@ impl Layer for PlacementLayer {
     async fn remove(&self, site: &Site) -> Result<Removed> {
         let was_there = self.cells.unplace(site.tenant.id).await?;
         Ok(Removed::of([("placements", u64::from(was_there))]))
+    }
+
+    fn probed(&self) -> Probed {
+        Probed::Not("nothing of it is within reach of a tenant's service")
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

@@ -10,13 +10,17 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 
 use super::{
-    super::{Credential, Ensured, IssueOrder, Layer, Names, Removed, Site, Slot, Verdict, literal, quoted},
-    postgres::{Difference, alone, close_logins, db_of, mend, search_all, sentences, verifier},
+    super::{
+        Credential, Denial, Ensured, IssueOrder, Layer, Names, ProbeTenant, Probed, Removed, Site, Slot, Verdict,
+        literal, quoted,
+    },
+    postgres::{Difference, alone, close_logins, db_of, denials, intrusion, mend, search_all, sentences, verifier},
 };
 use crate::{
     cells::Cells,
     config,
     error::Result,
+    isolation::Attempt,
     platform::{db::CellTx, random, secret::Secret},
 };
 
@@ -210,6 +214,14 @@ impl Layer for RoleLayer {
         search_all(&self.cells, RESIDUE, site.names.stem()).await
     }
 
+    fn probed(&self) -> Probed {
+        Probed::InCells
+    }
+
+    async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        intrusion::by_role(&db_of(&self.cells, &intruder.site)?, intruder, victim).await
+    }
+
     fn has_credentials(&self) -> bool {
         true
     }
@@ -242,5 +254,10 @@ impl Layer for RoleLayer {
         ))
         .await?;
         tx.commit().await
+    }
+
+    /// From the logs of cells' servers, where those can be read.
+    async fn denials(&self) -> Result<Vec<Denial>> {
+        denials::read(&self.cells).await
     }
 }

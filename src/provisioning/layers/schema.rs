@@ -7,13 +7,13 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 
 use super::{
-    super::{Ensured, Layer, Names, Removed, Site, Slot, Verdict, literal, quoted},
+    super::{Ensured, Layer, Names, ProbeTenant, Probed, Removed, Site, Slot, Verdict, literal, quoted},
     postgres::{
-        Difference, EXTENSIONS, Namespace, alone, close_logins, database_exists, db_of, mend, search_all,
+        Difference, EXTENSIONS, Namespace, alone, close_logins, database_exists, db_of, intrusion, mend, search_all,
         search_own_databases, sentences,
     },
 };
-use crate::{cells::Cells, config, error::Result, platform::db::CellTx};
+use crate::{cells::Cells, config, error::Result, isolation::Attempt, platform::db::CellTx};
 
 /// Values: the schema and role, the two logins, the schemas of its graph and of its vectors. `elsewhere` is read from `pg_shdepend`, which has an index by role.
 const OBSERVE: &str = "
@@ -224,6 +224,14 @@ impl Layer for SchemaLayer {
             ("tables", count.tables),
             ("other relations", count.others),
         ]))
+    }
+
+    fn probed(&self) -> Probed {
+        Probed::InCells
+    }
+
+    async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        intrusion::into_schema(&db_of(&self.cells, &intruder.site)?, intruder, victim).await
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde_json::{Map, json};
 
 use super::{
-    super::{Ensured, Layer, Removed, Site, Verdict},
+    super::{Ensured, Layer, Probed, Removed, Site, Verdict},
     postgres::{close_logins, database_exists, db_of},
 };
 use crate::{
@@ -83,6 +83,10 @@ impl Layer for TemplateLayer {
         Ok(emptied.map_or_else(Removed::default, |emptied| {
             Removed::of([("templates", 1), ("tables", emptied.tables), ("other relations", emptied.others)])
         }))
+    }
+
+    fn probed(&self) -> Probed {
+        Probed::Not("it is in the tenant's schema, which is probed")
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

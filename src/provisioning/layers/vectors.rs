@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde_json::{Map, json};
 
 use super::{
-    super::{Availability, Ensured, Layer, Removed, Site, Verdict, quoted},
+    super::{Availability, Ensured, Layer, Probed, Removed, Site, Verdict, quoted},
     postgres::{
         EXTENSIONS, Extension, NAMESPACE, Namespace, alone, close_logins, database_exists, db_of, mend, search_all,
         search_own_databases, sentences,
@@ -124,6 +124,10 @@ impl Layer for VectorsLayer {
         tx.execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", quoted(&schema))).await?;
         tx.commit().await?;
         Ok(Removed::of([("schemas", u64::from(home.exists)), ("tables", tables)]))
+    }
+
+    fn probed(&self) -> Probed {
+        Probed::Not("its schema is shut like the tenant's own, which is probed")
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

@@ -111,6 +111,7 @@ impl Neighbours {
     /// A's journal gets at least this long, and has to be longer than B's becomes.
     pub async fn with_entries(entries: usize) -> Self {
         let app = TestApp::with("journal.checkpoint_interval = \"1h\"").await;
+        app.probe().await;
         let (a, b) = (app.tenant("annexed-name-1").await, app.tenant("neighbour-b").await);
         let (admin, a_service, service) = (app.admin().await, app.full_service(&a).await, app.full_service(&b).await);
         // No canary, so that B can name it.

@@ -20,24 +20,31 @@ pub(crate) struct Cluster {
     server: Option<EmbeddedPostgres>,
     /// Folder of its binaries; none: this machine's own.
     bin: Option<PathBuf>,
+    /// Settings beside those of all clusters.
+    settings: &'static [(&'static str, &'static str)],
 }
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        Self::of(None)
+        Self::of(None, &[])
+    }
+
+    /// One that writes what it refuses into a log that Tenantry can read.
+    pub(crate) fn with_log() -> Self {
+        Self::of(None, &[("logging_collector", "on"), ("log_destination", "jsonlog"), ("log_rotation_size", "0")])
     }
 
     /// With pgvector and Apache AGE (`scripts/postgres-extensions`); none where that could not be had.
     #[expect(clippy::disallowed_methods, reason = "tests are told by their environment where it is")]
     pub(crate) fn with_extensions() -> Option<Self> {
         let bin = std::env::var_os("TENANTRY_TEST_EXTENSIONS").map(PathBuf::from).filter(|bin| bin.is_dir());
-        bin.map(|bin| Self::of(Some(bin)))
+        bin.map(|bin| Self::of(Some(bin), &[]))
     }
 
-    fn of(bin: Option<PathBuf>) -> Self {
+    fn of(bin: Option<PathBuf>, settings: &'static [(&'static str, &'static str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("cluster-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut cluster = Self { name, server: None, bin };
+        let mut cluster = Self { name, server: None, bin, settings };
         cluster.start_again();
         cluster
     }
@@ -45,9 +52,19 @@ impl Cluster {
     pub(crate) fn start_again(&mut self) {
         let dir = folder().join(&self.name);
         let settings = [("max_connections", "60"), ("shared_buffers", "32MB"), ("wal_level", "logical")];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let settings = settings.iter().chain(self.settings);
+        let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.server =
             Some(EmbeddedPostgres::start(Settings { dir, bin: self.bin.clone(), durable: false, settings }).unwrap());
+    }
+
+    /// From now on nobody but the owner comes in without a password, as on a server of its own machine.
+    pub(crate) async fn ask_for_passwords(&self) {
+        let rules = folder().join(&self.name).join("data/pg_hba.conf");
+        std::fs::write(rules, "local all postgres trust\nlocal all all scram-sha-256\n").unwrap();
+        let owner = self.connect("postgres", "postgres").await;
+        texts(&owner, "select pg_reload_conf()::text").await;
+        owner.close().await.unwrap();
     }
 
     pub(crate) fn stop(&mut self) {

@@ -1,11 +1,12 @@
 //! A tenant's own role, let loose on another tenant's things.
 
 use sea_orm::{ConnectionTrait as _, DatabaseConnection};
+use serde_json::json;
 
 use super::{
     ON, active,
-    clusters::{connect, stem, texts},
-    create,
+    clusters::{Cluster, connect, register, stem, texts},
+    create, events, eventually,
 };
 use crate::support::TestApp;
 
@@ -161,4 +162,76 @@ async fn a_tenants_own_role_reaches_nothing_of_another_tenants() {
     assert!(intruder.execute_unprepared(&format!("select * from \"{b}\".secrets")).await.is_err());
     assert_eq!(texts(&victim, "select text from secrets").await, [format!("of {b}")], "B's is untouched");
     assert_eq!(texts(&roomy, "select text from secrets").await, [format!("of {large}")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_intruders_role_tries_is_in_its_journal_once_and_without_a_word_of_it() {
+    let settings = ON.replace("[cells]", "[cells]\nown = false");
+    let app = TestApp::with(&settings).await;
+    let admin = app.admin().await;
+    let cluster = Cluster::with_log();
+    let cell = register(&admin, "told", "STANDARD", &cluster.url("postgres", "postgres")).await;
+    let other = app.replica(&settings).await;
+    let (a, b) = (create(&admin, "intruder", "STANDARD").await, create(&admin, "victim", "STANDARD").await);
+    for tenant in [a, b] {
+        active(&admin, tenant).await;
+    }
+    let visible = "{ cells { id denialsVisible denialsHiddenReason } }";
+    let seen = admin.ok(visible, json!({})).await["cells"][0].clone();
+    assert_eq!(seen, json!({ "id": cell["id"], "denialsVisible": true, "denialsHiddenReason": null }));
+    // The first look finds out where the log ends.
+    app.app.provisioning.collect_denials().await.unwrap();
+
+    let intruder = cluster.connect("postgres", &format!("{}_a", stem(a))).await;
+    for _ in 0..3 {
+        let attempt = format!("select 'of-no-concern' from \"{}\".secrets", stem(b));
+        intruder.execute_unprepared(&attempt).await.unwrap_err();
+    }
+    intruder.execute_unprepared("create role planted").await.unwrap_err();
+    let wrong = format!("{}_a", stem(b));
+    connect(&cluster.url("nowhere", &wrong)).await.unwrap_err();
+    // PostgreSQL writes its log a little later than it answers. Two servers look, and one of them tells.
+    let told = "select coalesce(sum((after ->> 'times')::int), 0)::text from tenantry.journal where event = 'DataplaneAccessDenied'";
+    let journal = app.database.superuser().await;
+    eventually("all five are told", async || {
+        let (one, two) = tokio::join!(app.app.provisioning.collect_denials(), other.app.provisioning.collect_denials());
+        assert!(one.is_ok() && two.is_ok());
+        (texts(&journal, told).await == ["5"]).then_some(())
+    })
+    .await;
+    app.app.provisioning.collect_denials().await.unwrap();
+    let query = "query($id: ID!) { audit(tenantId: $id, first: 100) { edges { node { event after } } } }";
+    let entries = async |tenant| {
+        let found = admin.ok(query, json!({ "id": tenant })).await;
+        let edges = found["audit"]["edges"].as_array().unwrap().clone();
+        let mut all: Vec<_> = edges
+            .into_iter()
+            .filter(|edge| edge["node"]["event"] == "DataplaneAccessDenied")
+            .map(|edge| edge["node"]["after"].clone())
+            .collect();
+        all.sort_by_key(|after| after["otherTenant"] == false);
+        all
+    };
+    let of_intruder = entries(a).await;
+    let (times, crossing): (Vec<_>, Vec<_>) =
+        of_intruder.iter().map(|after| (after["times"].as_u64().unwrap(), &after["otherTenant"])).unzip();
+    assert_eq!(
+        (times.iter().sum::<u64>(), crossing.first(), crossing.last()),
+        (4, Some(&&json!(true)), Some(&&json!(false)))
+    );
+    assert!(of_intruder.iter().all(|after| after["user"] == format!("{}_a", stem(a)) && after["layer"] == "role"));
+    let of_victim = entries(b).await;
+    assert_eq!((of_victim.len(), &of_victim[0]["what"]), (1, &json!("a database that there is not")));
+    let all = json!([of_intruder, of_victim]).to_string();
+    assert!(!all.contains("of-no-concern") && !all.contains("planted") && !all.contains("nowhere"), "{all}");
+    assert!(events(&app, a).await.contains(&"DataplaneAccessDenied".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cell_whose_log_cannot_be_read_says_so() {
+    let app = TestApp::with(ON).await;
+    let admin = app.admin().await;
+    let seen = admin.ok("{ cells { denialsVisible denialsHiddenReason } }", json!({})).await["cells"][0].clone();
+    assert_eq!(seen["denialsVisible"], false);
+    assert!(seen["denialsHiddenReason"].as_str().unwrap().contains("logging_collector"), "{seen}");
 }

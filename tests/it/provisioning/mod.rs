@@ -12,6 +12,7 @@ mod kills;
 mod nats;
 mod outage;
 mod planes;
+mod probes;
 pub(crate) mod proxy;
 mod redis;
 mod storage;

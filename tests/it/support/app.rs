@@ -5,6 +5,7 @@ use tenantry::{
     access::{Caller, Role, ScopeSet},
     app::App,
     edge::{self, listener},
+    isolation::OperatorScope,
     platform::{clock::Clock, ids::TenantId},
     worker,
 };
@@ -95,6 +96,18 @@ impl TestApp {
             locked.close().await.unwrap();
         }
         panic!("one of {tables:?} was asked for");
+    }
+
+    /// Tries out the isolation of tenants, so that it can be attested.
+    pub async fn probe(&self) {
+        // Roles are the whole cluster's: those that other tests make unsafe at the same time are found, too.
+        for _ in 0..200 {
+            if self.app.probes.verify(&OperatorScope::system("test")).await.unwrap().findings == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the catalogue is never found to be safe");
     }
 
     /// Runs what is due now, as the schedule would.

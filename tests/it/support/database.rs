@@ -164,7 +164,7 @@ async fn make_template() {
 pub fn config(overrides: &str) -> Config {
     let folder = folder();
     let base = format!(
-        "[server]\npublic_url = \"http://tenantry.test\"\n[keys]\nmaster_key_file = \"{}\"\n[data]\ndir = \"{}\"\n[worker]\ninterval = \"200ms\"\n[provisioning]\nlayers = []\n",
+        "[server]\npublic_url = \"http://tenantry.test\"\n[keys]\nmaster_key_file = \"{}\"\n[data]\ndir = \"{}\"\n[worker]\ninterval = \"200ms\"\n[provisioning]\nlayers = []\n[isolation]\nprobe_interval = \"0s\"\n",
         folder.join("master.key").display(),
         folder.join("data").display()
     );

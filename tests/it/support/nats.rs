@@ -87,6 +87,11 @@ impl NatsServer {
         NatsLayer::new(&rules, &Clock::default()).unwrap()
     }
 
+    /// Credentials for everything within the tenant's account.
+    pub fn all_rights(&self, tenant: TenantId) -> tenantry::platform::secret::Secret {
+        self.keeper().keeper_credentials(tenant).unwrap()
+    }
+
     /// Within the tenant's account, with all rights.
     pub async fn owner_of(&self, tenant: TenantId) -> async_nats::Client {
         let credentials = self.keeper().keeper_credentials(tenant).unwrap();

@@ -5,6 +5,7 @@
 //! server that has lost everything is filled again with what opens as before.
 
 mod claims;
+mod intrusion;
 mod line;
 
 use std::collections::BTreeMap;
@@ -23,10 +24,11 @@ use self::{
     claims::Claim,
     line::{Line, failed},
 };
-use super::super::{Credential, Ensured, IssueOrder, Layer, Names, Probe, Removed, Site, Verdict};
+use super::super::{Credential, Ensured, IssueOrder, Layer, Names, Probe, ProbeTenant, Probed, Removed, Site, Verdict};
 use crate::{
     config,
     error::{Context as _, Result},
+    isolation::Attempt,
     platform::{clock::Clock, ids::TenantId, secret::Secret},
 };
 
@@ -264,6 +266,14 @@ impl Layer for NatsLayer {
         let account = self.account(site.tenant.id)?;
         let known = self.known(&self.connect(&self.system).await?, &account).await?;
         Ok(known.map(|_| format!("account {}", site.names.stem())).into_iter().collect())
+    }
+
+    fn probed(&self) -> Probed {
+        Probed::ByItself
+    }
+
+    async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        self.intrude(intruder, victim).await
     }
 
     fn has_credentials(&self) -> bool {

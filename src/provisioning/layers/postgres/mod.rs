@@ -1,6 +1,8 @@
 //! What the layers in PostgreSQL share: how differences are mended, logins closed, things counted, leftovers found.
 
+pub(super) mod denials;
 mod extension;
+pub(super) mod intrusion;
 mod namespace;
 mod scram;
 

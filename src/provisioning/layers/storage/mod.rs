@@ -4,6 +4,7 @@
 //! Of S3, services get credentials that AWS STS narrows to the tenant's folder. The other storages have none: there, services ask
 //! the application, which knows the folder from the layer's facts.
 
+mod intrusion;
 mod open;
 mod sts;
 
@@ -14,10 +15,11 @@ use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use serde_json::{Map, json};
 
 use self::{open::Opened, sts::Sts};
-use super::super::{Credential, Ensured, IssueOrder, Layer, Names, Probe, Removed, Site, Verdict};
+use super::super::{Credential, Ensured, IssueOrder, Layer, Names, Probe, ProbeTenant, Probed, Removed, Site, Verdict};
 use crate::{
     config,
     error::{Error, Kind, Result},
+    isolation::Attempt,
     platform::clock::Clock,
 };
 
@@ -35,6 +37,7 @@ pub struct StorageLayer {
     /// The address without what is secret.
     shown: String,
     sts: Option<Sts>,
+    settings: config::Storage,
 }
 
 impl StorageLayer {
@@ -42,7 +45,7 @@ impl StorageLayer {
     pub fn new(settings: &config::Storage, clock: &Clock) -> Result<Self> {
         let Opened { store, base, shown, bucket } = open::open(settings)?;
         let sts = Sts::new(settings, bucket, &base, clock)?;
-        Ok(Self { store, base, shown, sts })
+        Ok(Self { store, base, shown, sts, settings: settings.clone() })
     }
 
     fn folder(&self, names: &Names) -> Path {
@@ -131,6 +134,17 @@ impl Layer for StorageLayer {
             self.store.list(Some(&self.folder(&site.names))).try_fold(0_u64, |count, _| async move { Ok(count + 1) });
         let count = count.await.map_err(failed)?;
         Ok((count > 0).then(|| format!("{count} objects")).into_iter().collect())
+    }
+
+    fn probed(&self) -> Probed {
+        match self.sts {
+            Some(_) => Probed::ByItself,
+            None => Probed::Not("services get no credential of this storage"),
+        }
+    }
+
+    async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        self.intrude(intruder, victim).await
     }
 
     fn has_credentials(&self) -> bool {

@@ -4,6 +4,8 @@
 //! Whether a user is as it should be is told by comparing it with a pattern: a user without access that has the same
 //! commands. Redis shows them in words of its own, which differ by version.
 
+mod intrusion;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -13,10 +15,13 @@ use redis::{
 };
 use serde_json::{Map, json};
 
-use super::super::{Credential, Denial, Ensured, IssueOrder, Layer, Names, Probe, Removed, Site, Slot, Verdict};
+use super::super::{
+    Credential, Denial, Ensured, IssueOrder, Layer, Names, Probe, ProbeTenant, Probed, Removed, Site, Slot, Verdict,
+};
 use crate::{
     config,
     error::{Error, Kind, Result},
+    isolation::Attempt,
     platform::{ids::TenantId, random, secret::Secret},
 };
 
@@ -68,9 +73,7 @@ impl RedisLayer {
 
     /// A connection for one verb: nothing rests on what became of an earlier one.
     async fn connect(&self) -> Result<MultiplexedConnection> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-        self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)
+        connected(&self.client).await
     }
 
     async fn see(db: &mut MultiplexedConnection, names: &Names) -> Result<Vec<Option<Seen>>> {
@@ -125,6 +128,12 @@ impl RedisLayer {
             }
         }
     }
+}
+
+async fn connected(client: &Client) -> Result<MultiplexedConnection> {
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)
 }
 
 fn scan(cursor: u64, stem: &str) -> Cmd {
@@ -300,6 +309,14 @@ impl Layer for RedisLayer {
         }
         found.extend((keys > 0).then(|| format!("{keys} keys")));
         Ok(found)
+    }
+
+    fn probed(&self) -> Probed {
+        Probed::ByItself
+    }
+
+    async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        self.intrude(intruder, victim).await
     }
 
     fn has_credentials(&self) -> bool {

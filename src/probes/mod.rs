@@ -1,0 +1,83 @@
+//! Live probes: whether one tenant really does not reach another's things, tried with real credentials on every server.
+//!
+//! *Owns*: `isolation_runs`, `isolation_probes`. *Rules*: the two tenants that try are made up, are in no table, take no place, and are
+//! removed behind each round; they are called after a seed, so that the next round finds what a killed one has left; what was
+//! not shown is INCONCLUSIVE, never REFUSED; one server runs the probes of a region at a time, under a lease; an attestation is
+//! signed for a tenant only where everything that it stands on was refused, lately.
+//!
+//! *Emits*: IsolationVerified (by hand), IsolationBreached.
+
+mod attestation;
+pub mod graphql;
+mod report;
+mod round;
+mod run;
+mod store;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use self::{
+    report::{LayerProbe, ProbesReport},
+    round::Round,
+};
+use crate::{
+    access::KeyRing,
+    cells::Cells,
+    config,
+    isolation::{Isolation, Outcome},
+    platform::random,
+    provisioning::Provisioning,
+};
+
+/// The handle of this capability. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Probes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    isolation: Isolation,
+    cells: Cells,
+    provisioning: Provisioning,
+    keyring: Arc<KeyRing>,
+    rules: config::Isolation,
+    /// How long one layer may take.
+    patience: std::time::Duration,
+    /// Empty: this server works for all regions.
+    region: String,
+    /// Who this replica is, in leases.
+    holder: String,
+    /// What the last run came to, as this replica knows.
+    known: Mutex<Option<Outcome>>,
+}
+
+impl Probes {
+    pub fn new(
+        isolation: Isolation,
+        cells: Cells,
+        provisioning: Provisioning,
+        keyring: Arc<KeyRing>,
+        config: &config::Config,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            isolation,
+            cells,
+            provisioning,
+            keyring,
+            rules: config.isolation.clone(),
+            patience: config.provisioning.layer_timeout,
+            region: config.server.region.clone(),
+            holder: format!("{}-{}", std::process::id(), random::token().get(..8).unwrap_or_default()),
+            known: Mutex::default(),
+        }))
+    }
+
+    /// Whether nothing was let through when it was tried last, as far as this replica knows. Asks nobody.
+    pub fn holds(&self) -> bool {
+        *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) != Some(Outcome::LetThrough)
+    }
+
+    fn note(&self, outcome: Option<Outcome>) {
+        *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
+        metrics::gauge!("tenantry_isolation_let_through").set(f64::from(outcome == Some(Outcome::LetThrough)));
+    }
+}
