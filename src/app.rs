@@ -30,6 +30,7 @@ use crate::{
     templates::Templates,
     tenancy::Tenancy,
     tenant_keys::TenantKeys,
+    usage::Usage,
 };
 
 /// Everything that edge, worker and command line call. Clones share it.
@@ -52,6 +53,7 @@ pub struct App {
     pub flags: Flags,
     pub rates: Rates,
     pub entitlements: Entitlements,
+    pub usage: Usage,
     pub cells: Cells,
     pub templates: Templates,
     pub provisioning: Provisioning,
@@ -94,6 +96,7 @@ impl App {
         let rates = Rates::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.rates.clone());
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
+        let usage = Usage::new(isolation.clone(), tenancy.clone(), config.usage.clone());
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
         let templates = Templates::new(isolation.clone(), cells.clone(), &config);
         let parts = provisioning::Parts {
@@ -125,6 +128,7 @@ impl App {
             flags,
             rates,
             entitlements,
+            usage,
             cells,
             templates,
             provisioning,

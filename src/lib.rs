@@ -28,4 +28,5 @@ pub mod rates;
 pub mod templates;
 pub mod tenancy;
 pub mod tenant_keys;
+pub mod usage;
 pub mod worker;

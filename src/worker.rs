@@ -112,7 +112,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 20] = [
+const TASKS: [Task; 21] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -132,6 +132,11 @@ const TASKS: [Task; 20] = [
         name: "checkpoints",
         every: TimeDelta::zero(),
         run: |app| async { app.audit.sign_checkpoints().await.map(|_| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "usage totals",
+        every: TimeDelta::zero(),
+        run: |app| async { Ok(if app.usage.fold().await? { Left::More } else { Left::Nothing }) }.boxed(),
     },
     Task {
         name: "reservations",

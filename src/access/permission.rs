@@ -32,6 +32,8 @@ pub enum Scope {
     FlagRead,
     FlagWrite,
     RateCheck,
+    UsageRead,
+    UsageWrite,
     EntitlementRead,
     CellRead,
     CellWrite,
@@ -44,7 +46,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -67,6 +69,8 @@ impl Scope {
         Self::FlagRead,
         Self::FlagWrite,
         Self::RateCheck,
+        Self::UsageRead,
+        Self::UsageWrite,
         Self::EntitlementRead,
         Self::CellRead,
         Self::CellWrite,
@@ -102,6 +106,8 @@ impl Scope {
             Self::FlagRead => "auth:flag:read",
             Self::FlagWrite => "auth:flag:write",
             Self::RateCheck => "auth:rate:check",
+            Self::UsageRead => "auth:usage:read",
+            Self::UsageWrite => "auth:usage:write",
             Self::EntitlementRead => "auth:entitlement:read",
             Self::CellRead => "auth:cell:read",
             Self::CellWrite => "auth:cell:write",
@@ -249,6 +255,7 @@ impl Role {
                 ClientRead,
                 HealthRead,
                 QuotaRead,
+                UsageRead,
                 FlagRead,
                 EntitlementRead,
                 CellRead,
@@ -257,11 +264,20 @@ impl Role {
             ]
             .into_iter()
             .collect(),
-            Self::Billing => {
-                [TenantRead, PlanRead, PlanWrite, LifecycleWrite, HealthRead, QuotaRead, LimitWrite, EntitlementRead]
-                    .into_iter()
-                    .collect()
-            }
+            Self::Billing => [
+                TenantRead,
+                PlanRead,
+                PlanWrite,
+                LifecycleWrite,
+                HealthRead,
+                QuotaRead,
+                UsageRead,
+                UsageWrite,
+                LimitWrite,
+                EntitlementRead,
+            ]
+            .into_iter()
+            .collect(),
             Self::Auditor => [
                 TenantRead,
                 PlanRead,
@@ -269,6 +285,7 @@ impl Role {
                 AuditRead,
                 HealthRead,
                 QuotaRead,
+                UsageRead,
                 FlagRead,
                 EntitlementRead,
                 CellRead,
@@ -391,6 +408,10 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.setPlanAllowList", "allowList.setOfPlan", Scope::PlanWrite, Platform, Write),
     rule("Mutation.defineResourceKind", "resource.defineKind", Scope::PlanWrite, Platform, Write),
     rule("Mutation.defineResource", "resource.define", Scope::PlanWrite, Platform, Write),
+    rule("Query.usage", "usage.read", Scope::UsageRead, Anyone, Read),
+    rule("Query.usageDimensions", "usage.dimensions", Scope::UsageRead, Anyone, Read),
+    rule("Mutation.recordUsage", "usage.record", Scope::UsageWrite, Anyone, Write),
+    rule("Mutation.defineUsageDimension", "usage.define", Scope::PlanWrite, Platform, Write),
     rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
     rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
     rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),
@@ -434,6 +455,8 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Flag.targeting", "flag.inspect", Scope::FlagRead, Platform, Read),
     rule("POST./ofrep/v1/evaluate/flags", "flag.evaluate", Scope::FlagRead, Anyone, Read),
     rule("POST./ofrep/v1/evaluate/flags/{key}", "flag.evaluate", Scope::FlagRead, Anyone, Read),
+    rule("POST./api/v1/billing/meter", "usage.record", Scope::UsageWrite, Anyone, Write),
+    rule("POST./api/v1/usage/events", "usage.record", Scope::UsageWrite, Anyone, Write),
     rule("GET./v1/rate/check", "rate.check", Scope::RateCheck, Anyone, Read),
 ];
 

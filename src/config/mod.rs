@@ -44,6 +44,7 @@ pub struct Config {
     pub storage: Storage,
     pub templates: Templates,
     pub quotas: Quotas,
+    pub usage: Usage,
     pub rates: Rates,
     pub journal: Journal,
     pub idempotency: Idempotency,
@@ -236,6 +237,18 @@ pub struct Quotas {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Usage {
+    pub lanes: usize,
+    pub batch_events: usize,
+    pub waiting_events: usize,
+    #[serde(deserialize_with = "duration")]
+    pub accept_late: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub accept_early: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rates {
     #[serde(deserialize_with = "duration")]
     pub burst: Duration,
@@ -396,6 +409,7 @@ impl Config {
             ("quotas.batch", quotas.batch),
             ("quotas.batch_of_tenant", quotas.batch_of_tenant),
             ("quotas.waiting", quotas.waiting),
+            ("usage.lanes", self.usage.lanes),
         ] {
             rule((1..=10_000).contains(&count), key, &count, "must be between 1 and 10000")?;
         }
@@ -417,6 +431,11 @@ impl Config {
             &self.quotas.lease,
             "must be at most 1m, or what nobody took comes back too late",
         )?;
+        for (key, count) in
+            [("usage.batch_events", self.usage.batch_events), ("usage.waiting_events", self.usage.waiting_events)]
+        {
+            rule((1..=1_000_000).contains(&count), key, &count, "must be between 1 and 1000000")?;
+        }
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;

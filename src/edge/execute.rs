@@ -169,6 +169,7 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         .data(app.flags.clone())
         .data(app.tenant_keys.clone())
         .data(app.rates.clone())
+        .data(app.usage.clone())
         .data(app.entitlements.clone())
         .data(app.cells.clone())
         .data(app.templates.clone())

@@ -64,6 +64,7 @@ pub fn router(app: &App) -> Router {
         .merge(console::router())
         .merge(crate::oauth::http::router(app.oauth.clone()))
         .merge(for_callers(app, crate::flags::http::router(app.flags.clone())))
+        .merge(for_callers(app, crate::usage::http::router(app.usage.clone(), app.config.server.body_bytes)))
         .fallback(|| async { refusal(&Error::not_found(), StatusCode::NOT_FOUND, "") })
         // One layer of many: each that a router gets by itself is a box more for every request.
         .layer((

@@ -21,6 +21,7 @@ use crate::{
     templates::graphql::{TemplateMutation, TemplateQuery},
     tenancy::graphql::PartnerMutation,
     tenant_keys::graphql::TenantKeyMutation,
+    usage::graphql::{UsageMutation, UsageQuery},
 };
 
 /// Everything that can be read.
@@ -30,11 +31,15 @@ pub struct Query(
     AuditQuery,
     OAuthQuery,
     IsolationQuery,
-    QuotaQuery,
+    ConsumptionQuery,
     FlagQuery,
     EntitlementQuery,
     EnvironmentQuery,
 );
+
+/// What tenants may use, and what they have used.
+#[derive(Debug, Default, MergedObject)]
+pub struct ConsumptionQuery(QuotaQuery, UsageQuery);
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
@@ -46,12 +51,15 @@ pub struct Mutation(
     TenantMutation,
     OAuthMutation,
     HealthMutation,
-    QuotaMutation,
+    ConsumptionMutation,
     FlagMutation,
-    RatesMutation,
     EntitlementMutation,
     EnvironmentMutation,
 );
+
+/// What tenants may use, how fast, and what they have used.
+#[derive(Debug, Default, MergedObject)]
+pub struct ConsumptionMutation(QuotaMutation, RatesMutation, UsageMutation);
 
 /// Who reaches tenants from outside, where they are, what they have there and who makes it, and the keys of it.
 #[derive(Debug, Default, MergedObject)]

@@ -3,6 +3,7 @@
 //! *Rules*: imports nothing from a capability; the wall clock, random bytes and the database pool are reached only here.
 
 pub mod aws;
+pub mod calendar;
 pub mod clock;
 pub mod db;
 pub mod ids;

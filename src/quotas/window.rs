@@ -1,11 +1,10 @@
 //! Periods in a tenant's time zone.
 
-use chrono::{
-    DateTime, Datelike as _, Days, DurationRound as _, Months, NaiveDate, NaiveTime, TimeDelta, TimeZone as _, Utc,
-};
+use chrono::{DateTime, Datelike as _, Days, DurationRound as _, Months, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::key::Period;
+use crate::platform::calendar::begin_of;
 
 /// One period: its name, and when the next begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,15 +48,6 @@ impl Window {
         let begin = at.duration_trunc(length).unwrap_or(at);
         Self { name: begin.format(format).to_string(), resets_at: begin.checked_add_signed(length) }
     }
-}
-
-/// The first moment of a date: midnight, the earlier one where there are two, or the first moment after a gap.
-fn begin_of(date: NaiveDate, zone: Tz) -> DateTime<Utc> {
-    let midnight = date.and_time(NaiveTime::MIN);
-    // The longest gap is the day that islands lost when they changed sides of the date line.
-    let after_gap = (0..=25 * 60)
-        .find_map(|minutes| zone.from_local_datetime(&(midnight + TimeDelta::minutes(minutes))).earliest());
-    after_gap.map_or_else(|| midnight.and_utc(), |begin| begin.with_timezone(&Utc))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const RANKS: &[&[&str]] = &[
     &["audit", "oauth", "cells"],
     &["health", "grants", "templates"],
     &["quotas", "flags"],
-    &["rates", "entitlements", "provisioning"],
+    &["rates", "entitlements", "provisioning", "usage"],
     &["moves", "probes"],
     &["app"],
     &["edge"],

@@ -1,0 +1,52 @@
+//! What tenants have used: each accepted event is counted exactly once, and what was accepted is in the totals at once.
+//!
+//! *Owns*: `usage_dimensions`, `usage_keys`, `usage_inbox`, `usage_events`, `usage_quarters`, `usage_days`, `usage_members`,
+//! `usage_points`. *Rules*: an event is checked by itself (`event.rs`), and a bad one keeps no good one from being counted; events of
+//! many requests are taken in one transaction, in which their keys are claimed (`intake.rs`); totals are made of them later
+//! (`folding.rs`), and what is read is both (`total.rs`, `store.rs`), in one statement.
+//!
+//! *Emits*: UsageDimensionDefined; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`.
+
+mod cloud_event;
+mod defining;
+mod dimension;
+mod event;
+mod folding;
+pub mod graphql;
+pub mod http;
+mod intake;
+mod label;
+mod quantity;
+mod recording;
+mod store;
+mod total;
+mod window;
+
+use std::sync::Arc;
+
+use self::intake::Intake;
+pub use self::{
+    dimension::{Aggregation, Dimension, Dimensions, Rounding},
+    event::RawEvent,
+    recording::{Outcome, Recorded, Refusal},
+    total::Total,
+    window::Window,
+};
+use crate::{config, isolation::Isolation, tenancy::Tenancy};
+
+/// The handle of this capability. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    isolation: Isolation,
+    tenancy: Tenancy,
+    intake: Arc<Intake>,
+    rules: Arc<config::Usage>,
+}
+
+impl Usage {
+    pub fn new(isolation: Isolation, tenancy: Tenancy, rules: config::Usage) -> Self {
+        tenancy.snapshots().keep_of_platform::<Dimensions>();
+        let intake = Arc::new(Intake::new(isolation.clone(), rules.clone()));
+        Self { isolation, tenancy, intake, rules: Arc::new(rules) }
+    }
+}

@@ -1,0 +1,301 @@
+//! The tables of events and totals.
+
+use chrono::{DateTime, Utc};
+use sea_orm::Value;
+use uuid::Uuid;
+
+use super::event::Event;
+use crate::{
+    error::{Error, Result},
+    isolation::{OperatorTx, TenantTx},
+    platform::ids::TenantId,
+};
+
+/// Claims the keys and keeps the events of those that were free, one row for each tenant; answers the places of all others. Keys are
+/// claimed in one order everywhere, so that two batches with the same ones wait for each other and never both.
+const RECORD: &str = "
+    with sent as materialized (
+        select tenant_id, key, dimension, timestamptz 'epoch' + micros * interval '1 microsecond' as at, quantity::numeric, labels, subject, reason, place
+        from unnest($1::uuid[], $2::uuid[], $3::int2[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[])
+            with ordinality as sent (tenant_id, key, dimension, micros, quantity, labels, subject, reason, place)
+    ), claimed as (
+        insert into tenantry.usage_keys (tenant_id, key, received_on)
+        select tenant_id, key, ($10::timestamptz at time zone 'UTC')::date from sent order by tenant_id, key
+        on conflict do nothing returning tenant_id, key
+    ), kept as (
+        insert into tenantry.usage_inbox
+            (tenant_id, batch_id, received_at, first_at, last_at, keys, dimensions, times, quantities, groups, subjects, reasons)
+        select tenant_id, $9, $10, min(at), max(at), array_agg(key), array_agg(dimension), array_agg(at), array_agg(quantity),
+            array_agg(labels), array_agg(subject), array_agg(reason)
+        from sent join claimed using (tenant_id, key) group by tenant_id
+    )
+    select place from sent where (tenant_id, key) not in (select tenant_id, key from claimed)";
+
+/// Events of different keys, in one transaction; answers for each whether it is new.
+pub(super) async fn record(tx: &OperatorTx, batch: Uuid, events: &[&Event]) -> Result<Vec<bool>> {
+    let uuids = |of: fn(&Event) -> Uuid| Value::from(events.iter().map(|event| of(event)).collect::<Vec<_>>());
+    let texts = |of: fn(&Event) -> String| Value::from(events.iter().map(|event| of(event)).collect::<Vec<_>>());
+    let values = [
+        uuids(|event| event.tenant.uuid()),
+        uuids(|event| event.key),
+        events.iter().map(|event| event.dimension).collect::<Vec<_>>().into(),
+        events.iter().map(|event| event.at.timestamp_micros()).collect::<Vec<_>>().into(),
+        texts(|event| event.quantity.to_string()),
+        texts(|event| event.labels.clone()),
+        texts(|event| event.subject.clone()),
+        texts(|event| event.reason.clone()),
+        batch.into(),
+        tx.stamp().at.into(),
+    ];
+    let mut is_new = vec![true; events.len()];
+    for row in tx.rows(RECORD, values).await? {
+        let place: i64 = row.try_get("", "place")?;
+        let place = usize::try_from(place - 1).map_err(Error::internal)?;
+        *is_new.get_mut(place).ok_or_else(|| Error::internal("a place that was not sent"))? = false;
+    }
+    Ok(is_new)
+}
+
+/// Moves so many rows from the inbox into totals; answers how many there were. What another replica is moving is passed by. The order
+/// of rows is the same everywhere: two that add to the same totals wait for each other and never both.
+const FOLD: &str = "
+    with picked as materialized (
+        select tenant_id, batch_id from tenantry.usage_inbox order by batch_id limit $1 for update skip locked
+    ), taken as materialized (
+        delete from tenantry.usage_inbox inbox using picked
+        where inbox.tenant_id = picked.tenant_id and inbox.batch_id = picked.batch_id returning inbox.*
+    ), kept as (
+        insert into tenantry.usage_events select * from taken
+    ), events as materialized (
+        select taken.tenant_id, event.*, known.aggregation
+        from taken, unnest(taken.keys, taken.dimensions, taken.times, taken.quantities, taken.groups, taken.subjects)
+            as event (key, dimension_id, at, quantity, labels, subject)
+        join tenantry.usage_dimensions known using (dimension_id)
+    ), quarters as (
+        insert into tenantry.usage_quarters as known
+            (tenant_id, dimension_id, begins, labels, events, total, peak, latest, latest_at, latest_key)
+        select tenant_id, dimension_id, date_bin('15 minutes', at, timestamptz 'epoch') as begins, labels, count(*), sum(quantity),
+            max(quantity), (array_agg(quantity order by at desc, key desc))[1], max(at), (array_agg(key order by at desc, key desc))[1]
+        from events group by 1, 2, 3, 4 order by 1, 2, 3, 4
+        on conflict (tenant_id, dimension_id, begins, labels) do update set
+            events = known.events + excluded.events, total = known.total + excluded.total,
+            peak = greatest(known.peak, excluded.peak),
+            latest = case when (known.latest_at, known.latest_key) > (excluded.latest_at, excluded.latest_key)
+                then known.latest else excluded.latest end,
+            latest_key = case when (known.latest_at, known.latest_key) > (excluded.latest_at, excluded.latest_key)
+                then known.latest_key else excluded.latest_key end,
+            latest_at = greatest(known.latest_at, excluded.latest_at)
+    ), days as (
+        insert into tenantry.usage_days as known
+            (tenant_id, dimension_id, begins, labels, events, total, peak, latest, latest_at, latest_key)
+        select tenant_id, dimension_id, date_bin('1 day', at, timestamptz 'epoch') as begins, labels, count(*), sum(quantity),
+            max(quantity), (array_agg(quantity order by at desc, key desc))[1], max(at), (array_agg(key order by at desc, key desc))[1]
+        from events group by 1, 2, 3, 4 order by 1, 2, 3, 4
+        on conflict (tenant_id, dimension_id, begins, labels) do update set
+            events = known.events + excluded.events, total = known.total + excluded.total,
+            peak = greatest(known.peak, excluded.peak),
+            latest = case when (known.latest_at, known.latest_key) > (excluded.latest_at, excluded.latest_key)
+                then known.latest else excluded.latest end,
+            latest_key = case when (known.latest_at, known.latest_key) > (excluded.latest_at, excluded.latest_key)
+                then known.latest_key else excluded.latest_key end,
+            latest_at = greatest(known.latest_at, excluded.latest_at)
+    ), members as (
+        insert into tenantry.usage_members (tenant_id, dimension_id, begins, labels, member)
+        select distinct tenant_id, dimension_id, date_bin('15 minutes', at, timestamptz 'epoch'), labels, md5(subject)::uuid
+        from events where aggregation in ('UNIQUE_COUNT', 'DAILY_UNIQUE_COUNT') and subject <> '' order by 1, 2, 3, 4, 5
+        on conflict do nothing
+    ), points as (
+        insert into tenantry.usage_points (tenant_id, dimension_id, labels, at, key, quantity)
+        select tenant_id, dimension_id, labels, at, key, quantity from events where aggregation = 'TIME_WEIGHTED_AVERAGE'
+    )
+    select count(*) as taken from taken";
+
+pub(super) async fn fold(tx: &OperatorTx, rows: i64) -> Result<i64> {
+    let row = tx.row(FOLD, [rows.into()]).await?.ok_or_else(|| Error::internal("a count has a row"))?;
+    Ok(row.try_get("", "taken")?)
+}
+
+/// Where a piece of a window is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    Day,
+    Quarter,
+}
+
+/// A part of the `window`-th window whose rows are of one level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) window: i32,
+    pub(super) level: Level,
+    pub(super) begin: DateTime<Utc>,
+    pub(super) end: DateTime<Utc>,
+}
+
+/// What is asked of the tables.
+#[derive(Clone, Debug)]
+pub(super) struct Question<'a> {
+    pub(super) tenant: TenantId,
+    pub(super) dimension: i16,
+    pub(super) windows: &'a [(DateTime<Utc>, DateTime<Utc>)],
+    pub(super) now: DateTime<Utc>,
+}
+
+/// One window and one group of labels. Figures are texts of decimal numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) window: usize,
+    pub(super) labels: String,
+    pub(super) events: i64,
+    pub(super) figure: String,
+    /// The largest figure that was reported without naming a subject.
+    pub(super) peak: String,
+}
+
+/// Events of the windows one by one: those that are in no total, and with `folded` those that are.
+macro_rules! events {
+    ($table:literal) => {
+        concat!(
+            "select windows.place, event.labels, event.quantity, event.at, event.key, event.subject
+             from tenantry.", $table, " stored,
+             unnest(stored.keys, stored.dimensions, stored.times, stored.quantities, stored.groups, stored.subjects)
+                 as event (key, dimension_id, at, quantity, labels, subject)
+             join windows on event.at >= windows.begins and event.at < windows.ends
+             where stored.tenant_id = $1 and event.dimension_id = $2
+               and stored.last_at >= (select min(begins) from windows) and stored.first_at < (select max(ends) from windows)"
+        )
+    };
+}
+
+macro_rules! windows {
+    () => {
+        "windows as materialized (
+            select place, begins, ends from unnest($3::timestamptz[], $4::timestamptz[]) with ordinality as windows (begins, ends, place)
+        )"
+    };
+}
+
+const FROM_TOTALS: &str = concat!(
+    "with ", windows!(), ", pieces as materialized (
+        select place, is_day, begins, ends from unnest($5::bigint[], $6::bool[], $7::timestamptz[], $8::timestamptz[])
+            as pieces (place, is_day, begins, ends)
+    ), parts as (
+        select place, labels, events, total, peak, latest, latest_at, latest_key
+        from pieces join tenantry.usage_days known on pieces.is_day and known.tenant_id = $1 and known.dimension_id = $2
+            and known.begins >= pieces.begins and known.begins < pieces.ends
+        union all
+        select place, labels, events, total, peak, latest, latest_at, latest_key
+        from pieces join tenantry.usage_quarters known on not pieces.is_day and known.tenant_id = $1 and known.dimension_id = $2
+            and known.begins >= pieces.begins and known.begins < pieces.ends
+        union all
+        select place, labels, 1, quantity, quantity, quantity, at, key from (", events!("usage_inbox"), ") waiting
+    )
+    select place, labels, sum(events)::bigint as events, sum(total)::text as total, max(peak)::text as peak,
+        (array_agg(latest order by latest_at desc, latest_key desc))[1]::text as latest
+    from parts group by 1, 2 order by 1, 2"
+);
+
+const FROM_EVENTS: &str = concat!(
+    "with ",
+    windows!(),
+    ", parts as (",
+    events!("usage_inbox"),
+    " union all ",
+    events!("usage_events"),
+    ")
+    select place, labels, count(*) as events, sum(quantity)::text as total, max(quantity)::text as peak,
+        (array_agg(quantity order by at desc, key desc))[1]::text as latest
+    from parts group by 1, 2 order by 1, 2"
+);
+
+const MEMBERS_OF_TOTALS: &str = concat!(
+    "with ", windows!(), ", seen as (
+        select windows.place, labels, member from windows join tenantry.usage_members known
+            on known.tenant_id = $1 and known.dimension_id = $2 and known.begins >= windows.begins and known.begins < windows.ends
+        union all
+        select place, labels, md5(subject)::uuid from (", events!("usage_inbox"), ") waiting where subject <> ''
+    )
+    select place, labels, count(distinct member) as members from seen group by 1, 2 order by 1, 2"
+);
+
+const MEMBERS_OF_EVENTS: &str = concat!(
+    "with ", windows!(), ", seen as (", events!("usage_inbox"), " union all ", events!("usage_events"), ")
+    select place, labels, count(distinct md5(subject)::uuid) as members from seen where subject <> '' group by 1, 2 order by 1, 2"
+);
+
+/// Each quantity holds until the next of the same labels, and the last one until now.
+const AVERAGES: &str = concat!(
+    "with ", windows!(), ", points as (
+        select labels, at, key, quantity from tenantry.usage_points
+        where tenant_id = $1 and dimension_id = $2 and at < (select max(ends) from windows)
+        union all
+        select event.labels, event.at, event.key, event.quantity from tenantry.usage_inbox stored,
+            unnest(stored.keys, stored.dimensions, stored.times, stored.quantities, stored.groups)
+                as event (key, dimension_id, at, quantity, labels)
+        where stored.tenant_id = $1 and event.dimension_id = $2 and event.at < (select max(ends) from windows)
+    ), spans as (
+        select labels, quantity, at, coalesce(lead(at) over (partition by labels order by at, key), 'infinity') as until from points
+    )
+    select place, labels, count(*) filter (where at >= windows.begins) as events,
+        round(sum(quantity * extract(epoch from least(until, ends, $5) - greatest(at, begins)))
+            / extract(epoch from least(ends, $5) - begins), 9)::text as average
+    from windows join spans on at < least(ends, $5) and until > begins
+    where begins < $5 group by 1, 2, begins, ends order by 1, 2"
+);
+
+impl Question<'_> {
+    fn values(&self) -> Vec<Value> {
+        let (begins, ends): (Vec<_>, Vec<_>) = self.windows.iter().copied().unzip();
+        vec![self.tenant.into(), self.dimension.into(), begins.into(), ends.into()]
+    }
+
+    /// Sums, peaks and latest figures, of which `column` is the one that is asked for.
+    pub(super) async fn figures(&self, tx: &TenantTx, pieces: Option<&[Piece]>, column: &str) -> Result<Vec<Found>> {
+        let mut values = self.values();
+        let statement = match pieces {
+            None => FROM_EVENTS,
+            Some(pieces) => {
+                values.extend([
+                    pieces.iter().map(|piece| i64::from(piece.window) + 1).collect::<Vec<_>>().into(),
+                    pieces.iter().map(|piece| piece.level == Level::Day).collect::<Vec<_>>().into(),
+                    pieces.iter().map(|piece| piece.begin).collect::<Vec<_>>().into(),
+                    pieces.iter().map(|piece| piece.end).collect::<Vec<_>>().into(),
+                ]);
+                FROM_TOTALS
+            }
+        };
+        let rows = tx.rows(statement, values).await?;
+        rows.iter().map(|row| found(row, column, "peak")).collect()
+    }
+
+    /// How many different subjects there were. Beside figures, which tell of all events.
+    pub(super) async fn members(&self, tx: &TenantTx, is_of_totals: bool) -> Result<Vec<(usize, String, i64)>> {
+        let statement = if is_of_totals { MEMBERS_OF_TOTALS } else { MEMBERS_OF_EVENTS };
+        let rows = tx.rows(statement, self.values()).await?;
+        let member = |row: &sea_orm::QueryResult| {
+            Ok((place(row)?, row.try_get("", "labels")?, row.try_get::<i64>("", "members")?))
+        };
+        rows.iter().map(member).collect()
+    }
+
+    pub(super) async fn averages(&self, tx: &TenantTx) -> Result<Vec<Found>> {
+        let mut values = self.values();
+        values.push(self.now.into());
+        let rows = tx.rows(AVERAGES, values).await?;
+        rows.iter().map(|row| found(row, "average", "average")).collect()
+    }
+}
+
+fn place(row: &sea_orm::QueryResult) -> Result<usize> {
+    let place: i64 = row.try_get("", "place")?;
+    usize::try_from(place - 1).map_err(Error::internal)
+}
+
+fn found(row: &sea_orm::QueryResult, figure: &str, peak: &str) -> Result<Found> {
+    Ok(Found {
+        window: place(row)?,
+        labels: row.try_get("", "labels")?,
+        events: row.try_get("", "events")?,
+        figure: row.try_get("", figure)?,
+        peak: row.try_get("", peak)?,
+    })
+}
