@@ -212,11 +212,11 @@ impl UsageQuery {
         window: Window,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
-        #[graphql(default_with = "String::from(\"UTC\")")] time_zone: String,
+        #[graphql(desc = "A name of the IANA time zone database; UTC where not given.")] time_zone: Option<String>,
     ) -> Result<Vec<UsageTotal>> {
         let scope = enter_own_or(ctx, "Query", tenant_id.as_ref()).await?;
         let scope = scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator is bound to no tenant"))?;
-        let zone: Result<Tz, _> = time_zone.parse();
+        let zone = time_zone.map_or(Ok(Tz::UTC), |name| name.parse());
         let zone = zone.map_err(|_| Error::invalid("timeZone", "must be a name of the IANA time zone database"))?;
         let totals = handle(ctx)?.totals(&scope, &dimension, (window, zone), (from, to)).await?;
         Ok(totals.into_iter().map(UsageTotal).collect())

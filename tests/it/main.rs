@@ -39,4 +39,5 @@ mod tenant_keys;
 mod tenants;
 mod tokens;
 mod unsafe_database;
+mod usage;
 mod verifier;

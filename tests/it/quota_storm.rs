@@ -189,7 +189,7 @@ impl Storm {
 }
 
 /// The process that the log names last.
-fn postmaster(server: &Server) -> nix::unistd::Pid {
+pub(crate) fn postmaster(server: &Server) -> nix::unistd::Pid {
     let log = server.log();
     let line = log.lines().rfind(|line| line.contains("private PostgreSQL is ready")).expect("it is logged");
     let line: Value = serde_json::from_str(line).unwrap();
