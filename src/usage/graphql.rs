@@ -63,6 +63,21 @@ pub struct RecordUsageInput {
     events: Vec<UsageEventInput>,
 }
 
+#[derive(Debug, InputObject)]
+pub struct UsageQueryInput {
+    /// The tenant; a service's own where not given.
+    tenant_id: Option<ID>,
+    /// A key of `usageDimensions`.
+    dimension: String,
+    window: Window,
+    /// The first window is the one that this moment is in.
+    from: DateTime<Utc>,
+    /// The last window begins before it.
+    to: DateTime<Utc>,
+    /// A name of the IANA time zone database; UTC where not given.
+    time_zone: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum UsageOutcome {
     Accepted,
@@ -204,21 +219,13 @@ impl UsageQuery {
     /// Errors: `invalid_input` at `dimension`, `timeZone` (a name of the IANA time zone database), `from` or `to`.
     ///
     /// Scope: `auth:usage:read`.
-    async fn usage(
-        &self,
-        ctx: &Context<'_>,
-        tenant_id: Option<ID>,
-        dimension: String,
-        window: Window,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
-        #[graphql(desc = "A name of the IANA time zone database; UTC where not given.")] time_zone: Option<String>,
-    ) -> Result<Vec<UsageTotal>> {
-        let scope = enter_own_or(ctx, "Query", tenant_id.as_ref()).await?;
+    async fn usage(&self, ctx: &Context<'_>, input: UsageQueryInput) -> Result<Vec<UsageTotal>> {
+        let scope = enter_own_or(ctx, "Query", input.tenant_id.as_ref()).await?;
         let scope = scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator is bound to no tenant"))?;
-        let zone = time_zone.map_or(Ok(Tz::UTC), |name| name.parse());
+        let zone = input.time_zone.map_or(Ok(Tz::UTC), |name| name.parse());
         let zone = zone.map_err(|_| Error::invalid("timeZone", "must be a name of the IANA time zone database"))?;
-        let totals = handle(ctx)?.totals(&scope, &dimension, (window, zone), (from, to)).await?;
+        let (windows, span) = ((input.window, zone), (input.from, input.to));
+        let totals = handle(ctx)?.totals(&scope, &input.dimension, windows, span).await?;
         Ok(totals.into_iter().map(UsageTotal).collect())
     }
 

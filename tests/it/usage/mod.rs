@@ -11,9 +11,7 @@ use crate::support::{Client, Tenant, TestApp};
 const RECORD: &str = "mutation($input: RecordUsageInput!) { recordUsage(input: $input) {
     accepted duplicates refused results { index outcome code field message } } }";
 const USAGE: &str =
-    "query($id: ID, $dimension: String!, $window: UsageWindow!, $from: DateTime!, $to: DateTime!, $zone: String) {
-    usage(tenantId: $id, dimension: $dimension, window: $window, from: $from, to: $to, timeZone: $zone) {
-        begin end labels events quantity units } }";
+    "query($input: UsageQueryInput!) { usage(input: $input) { begin end labels events quantity units } }";
 const DEFINE: &str = "mutation($input: DefineUsageDimensionInput!) { defineUsageDimension(input: $input) {
     dimension { key aggregation unitSize rounding groupBy version } } }";
 
@@ -32,8 +30,8 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     async fn of(&self, client: &Client) -> Vec<Value> {
-        let variables = json!({ "dimension": self.dimension, "window": self.window, "from": self.from, "to": self.to, "zone": self.zone });
-        client.ok(USAGE, variables).await["usage"].as_array().unwrap().clone()
+        let variables = json!({ "dimension": self.dimension, "window": self.window, "from": self.from, "to": self.to, "timeZone": self.zone });
+        client.ok(USAGE, json!({ "input": variables })).await["usage"].as_array().unwrap().clone()
     }
 
     async fn quantities(&self, client: &Client) -> Vec<(String, String)> {
@@ -346,8 +344,8 @@ async fn questions_that_cannot_be_answered_say_why() {
         ("from", "users", "HOUR", ("2020-01-01T00:00:00Z", day.1), "UTC"),
         ("from", "users", "MINUTE", ("2026-11-24T00:00:00Z", day.1), "UTC"),
     ] {
-        let variables = json!({ "dimension": dimension, "window": window, "from": from, "to": to, "zone": zone });
-        let answer = client.graphql(USAGE, variables).await;
+        let variables = json!({ "dimension": dimension, "window": window, "from": from, "to": to, "timeZone": zone });
+        let answer = client.graphql(USAGE, json!({ "input": variables })).await;
         assert_eq!(
             (answer.code(), &answer.body["errors"][0]["extensions"]["field"]),
             ("invalid_input", &json!(field)),
@@ -355,7 +353,7 @@ async fn questions_that_cannot_be_answered_say_why() {
             answer.text
         );
     }
-    let variables = json!({ "dimension": "users", "window": "DAY", "from": day.0, "to": day.1 });
+    let variables = json!({ "input": { "dimension": "users", "window": "DAY", "from": day.0, "to": day.1 } });
     assert_eq!(app.admin().await.refused(USAGE, variables.clone()).await, "invalid_input");
     let stranger = app.service(&tenant, "auth:usage:write").await;
     assert_eq!(stranger.refused(USAGE, variables).await, "forbidden");

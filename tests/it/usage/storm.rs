@@ -152,9 +152,9 @@ async fn kills_lose_no_acknowledged_event_and_count_none_twice() {
         let client = server.with_token(&token);
         let mut found = Account::new();
         for (place, tenant) in storm.tenants.iter().enumerate() {
-            let variables = json!({ "id": tenant, "dimension": "llm_tokens", "window": "DAY",
+            let variables = json!({ "tenantId": tenant, "dimension": "llm_tokens", "window": "DAY",
                 "from": (noon - TimeDelta::days(4)).to_rfc3339(), "to": (noon + TimeDelta::days(1)).to_rfc3339() });
-            for total in client.ok(USAGE, variables).await["usage"].as_array().unwrap() {
+            for total in client.ok(USAGE, json!({ "input": variables })).await["usage"].as_array().unwrap() {
                 let day = total["begin"].as_str().unwrap()[..10].to_owned();
                 let quantity = total["quantity"].as_str().unwrap().parse().unwrap();
                 found.insert((place, day), (total["events"].as_i64().unwrap(), quantity));
