@@ -23,7 +23,8 @@ mod m20261125_000019_extensions;
 mod m20261125_000020_moves;
 mod m20261125_000021_isolation_probes;
 mod m20261125_000022_planes;
-mod m20261126_000025_usage;
+mod m20261126_000023_isolation_open;
+mod m20261126_000024_usage;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -55,7 +56,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000020_moves::Migration),
             Box::new(m20261125_000021_isolation_probes::Migration),
             Box::new(m20261125_000022_planes::Migration),
-            Box::new(m20261126_000025_usage::Migration),
+            Box::new(m20261126_000023_isolation_open::Migration),
+            Box::new(m20261126_000024_usage::Migration),
         ]
     }
 }

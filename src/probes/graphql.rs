@@ -34,7 +34,7 @@ pub struct IsolationProbe {
     /// The cell's name; null where the layer is on a server that is no cell.
     cell: Option<String>,
     outcome: Outcome,
-    /// Why it could not be tried; empty where it was.
+    /// Why it is INCONCLUSIVE; empty where it is not.
     reason: String,
     attempts: Vec<IsolationAttempt>,
     at: DateTime<Utc>,

@@ -5,7 +5,8 @@
 //! not shown is INCONCLUSIVE, never REFUSED; one server runs the probes of a region at a time, under a lease; an attestation is
 //! signed for a tenant only where everything that it stands on was refused, lately.
 //!
-//! *Emits*: IsolationVerified (by hand), IsolationBreached.
+//! *Emits*: IsolationVerified (by hand); IsolationBreached where something else is open than before, IsolationRestored once all of it
+//! is refused again.
 
 mod attestation;
 pub mod graphql;

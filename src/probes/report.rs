@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{FromJsonQueryResult, FromQueryResult};
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,7 @@ pub struct LayerProbe {
     /// The cell's name.
     pub cell: String,
     pub outcome: Outcome,
-    /// Why it could not be tried as a whole.
+    /// Why it is INCONCLUSIVE: it could not be tried as a whole, or some of it showed nothing.
     pub reason: String,
     pub attempts: Attempts,
     pub at: DateTime<Utc>,
@@ -31,7 +33,7 @@ pub struct Attempts(pub Vec<Attempt>);
 impl LayerProbe {
     pub(super) fn tried(cell: Option<&Cell>, layer: &str, attempts: Vec<Attempt>, at: DateTime<Utc>) -> Self {
         let outcome = worst(attempts.iter().map(|attempt| attempt.outcome));
-        let reason = if attempts.is_empty() { "nothing was tried".to_owned() } else { String::new() };
+        let reason = if attempts.is_empty() { "nothing was tried".to_owned() } else { unshown(outcome, &attempts) };
         Self { outcome, reason, attempts: Attempts(attempts), ..Self::of(cell, layer, at) }
     }
 
@@ -61,6 +63,52 @@ impl LayerProbe {
     }
 }
 
+/// The first that showed nothing, and how many others; nothing where the layer is not INCONCLUSIVE.
+fn unshown(outcome: Outcome, attempts: &[Attempt]) -> String {
+    let unshown: Vec<_> = attempts.iter().filter(|attempt| attempt.outcome == Outcome::Inconclusive).collect();
+    match (outcome, unshown.as_slice()) {
+        (Outcome::Inconclusive, [only]) => format!("{}: {}", only.what, only.reason),
+        (Outcome::Inconclusive, [first, others @ ..]) => {
+            format!("{}: {} (and {} more)", first.what, first.reason, others.len())
+        }
+        _ => String::new(),
+    }
+}
+
+/// What is open in a region, since it was found so and until the same is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+pub(super) struct OpenThings(pub(super) BTreeSet<OpenThing>);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct OpenThing {
+    pub(super) layer: String,
+    pub(super) place: String,
+    pub(super) cell: String,
+    pub(super) what: String,
+}
+
+impl OpenThings {
+    /// With what `probes` found. What was open and shows nothing this time, as its server is down, stays open.
+    pub(super) fn after(&self, probes: &[LayerProbe]) -> Self {
+        let found = probes.iter().flat_map(|probe| {
+            probe.let_through().map(|attempt| OpenThing {
+                layer: probe.layer.clone(),
+                place: probe.place.clone(),
+                cell: probe.cell.clone(),
+                what: attempt.what.clone(),
+            })
+        });
+        let unshown = |open: &&OpenThing| {
+            let same = probes.iter().find(|probe| probe.layer == open.layer && probe.place == open.place);
+            same.is_some_and(|probe| {
+                let again = probe.attempts.0.iter().find(|attempt| attempt.what == open.what);
+                again.map_or(probe.outcome, |attempt| attempt.outcome) == Outcome::Inconclusive
+            })
+        };
+        Self(self.0.iter().filter(unshown).cloned().chain(found).collect())
+    }
+}
+
 /// The last run of a region's probes.
 #[derive(Clone, Debug, Default)]
 pub struct ProbesReport {
@@ -72,4 +120,34 @@ pub struct ProbesReport {
     /// Whether it is too long ago to show anything.
     pub stale: bool,
     pub layers: Vec<LayerProbe>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(attempts: Vec<Attempt>) -> [LayerProbe; 1] {
+        [LayerProbe::tried(None, "redis", attempts, DateTime::UNIX_EPOCH)]
+    }
+
+    #[test]
+    fn what_is_open_stays_so_until_the_same_is_refused() {
+        let open = OpenThings::default().after(&probe(vec![Attempt::let_through("read"), Attempt::refused("write")]));
+        assert_eq!(open.0.iter().map(|one| &*one.what).collect::<Vec<_>>(), ["read"]);
+        assert_eq!(open.after(&probe(vec![])), open, "its server is down");
+        assert_eq!(open.after(&probe(vec![Attempt::inconclusive("read", "no answer")])), open);
+        assert_eq!(open.after(&probe(vec![Attempt::refused("read")])), OpenThings::default());
+        assert_eq!(open.after(&[]), OpenThings::default(), "there is nothing any more that could be open");
+        assert_ne!(open.after(&probe(vec![Attempt::let_through("write")])), open);
+    }
+
+    #[test]
+    fn a_layer_says_why_it_shows_nothing() {
+        let [one] = probe(vec![Attempt::refused("read"), Attempt::inconclusive("write", "no answer")]);
+        assert_eq!(one.reason, "write: no answer");
+        let [two] = probe(vec![Attempt::inconclusive("read", "no answer"), Attempt::inconclusive("write", "")]);
+        assert_eq!(two.reason, "read: no answer (and 1 more)");
+        let [open] = probe(vec![Attempt::let_through("read"), Attempt::inconclusive("write", "no answer")]);
+        assert_eq!((open.outcome, &*open.reason), (Outcome::LetThrough, ""));
+    }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Probes, Round,
-    report::{LayerProbe, ProbesReport},
+    report::{LayerProbe, OpenThing, OpenThings, ProbesReport},
     store::{self, Holder},
 };
 use crate::{
@@ -183,7 +183,9 @@ impl Probes {
         let outcome = worst(probes.iter().map(|probe| probe.outcome));
         let tx = self.0.isolation.begin_operator(scope).await?;
         let now = tx.stamp().at;
-        if !store::end(&tx, self.holder(now), (outcome, findings), &probes, now).await? {
+        let was = store::run(&tx, &self.0.region).await?.map(|run| run.open).unwrap_or_default();
+        let open = was.after(&probes);
+        if !store::end(&tx, self.holder(now), (outcome, findings, &open), &probes, now).await? {
             tx.rollback().await?;
             return Err(Error::new(crate::error::Kind::Unavailable, "another server runs the probes by now"));
         }
@@ -192,7 +194,8 @@ impl Probes {
             .iter()
             .map(|event| Entry { after: Some(told.clone()), ..Entry::new(event, "isolation", &self.0.region) })
             .collect();
-        entries.extend(self.alarm(&probes));
+        tell_open(&probes);
+        entries.extend(self.changed(&was, &open));
         match entries.is_empty() {
             true => tx.commit_unrecorded("what was tried is kept as it is").await?,
             false => tx.commit(entries).await?,
@@ -201,26 +204,30 @@ impl Probes {
         Ok(())
     }
 
-    fn alarm(&self, probes: &[LayerProbe]) -> Option<Entry> {
-        let mut through = Vec::new();
-        for probe in probes {
-            for attempt in probe.let_through() {
-                tracing::error!(
-                    layer = probe.layer,
-                    cell = probe.cell,
-                    what = attempt.what,
-                    "one tenant reaches another's things; `isolationReport` says where"
-                );
-                through.push(json!({ "layer": probe.layer, "cell": probe.cell, "what": attempt.what }));
-            }
-        }
-        if through.is_empty() {
+    /// An entry where something else is open than after the run before.
+    fn changed(&self, was: &OpenThings, open: &OpenThings) -> Option<Entry> {
+        if was == open {
             return None;
         }
-        metrics::counter!("tenantry_isolation_breaches_total").increment(through.len() as u64);
-        let count = through.len();
-        through.truncate(TOLD);
-        let after = json!({ "count": count, "letThrough": through });
-        Some(Entry { after: Some(after), ..Entry::new("IsolationBreached", "isolation", &self.0.region) })
+        let event = if open.0.is_empty() { "IsolationRestored" } else { "IsolationBreached" };
+        let told = |one: &OpenThing| json!({ "layer": one.layer, "cell": one.cell, "what": one.what });
+        let through: Vec<_> = open.0.iter().take(TOLD).map(told).collect();
+        let after = json!({ "count": open.0.len(), "letThrough": through });
+        Some(Entry { after: Some(after), ..Entry::new(event, "isolation", &self.0.region) })
+    }
+}
+
+/// In the log and in a metric, in each run: it is loud for as long as it is open.
+fn tell_open(probes: &[LayerProbe]) {
+    for probe in probes {
+        for attempt in probe.let_through() {
+            metrics::counter!("tenantry_isolation_breaches_total").increment(1);
+            tracing::error!(
+                layer = probe.layer,
+                cell = probe.cell,
+                what = attempt.what,
+                "one tenant reaches another's things; `isolationReport` says where"
+            );
+        }
     }
 }

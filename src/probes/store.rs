@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
-use super::report::LayerProbe;
+use super::report::{LayerProbe, OpenThings};
 use crate::{error::Result, isolation::Outcome, platform::db::Tx};
 
 const ADD: &str = "insert into tenantry.isolation_runs (region) values ($1) on conflict do nothing";
@@ -18,7 +18,7 @@ const HOLD: &str =
 const RELEASE: &str = "
     update tenantry.isolation_runs set lease_until = null, began_at = ended_at where region = $1 and holder = $2 and lease_until is not null";
 const END: &str = "
-    update tenantry.isolation_runs set lease_until = null, ended_at = $3, outcome = $4, findings = $5
+    update tenantry.isolation_runs set lease_until = null, ended_at = $3, outcome = $4, findings = $5, open = $6
     where region = $1 and holder = $2 and lease_until is not null";
 const RUN: &str = "select * from tenantry.isolation_runs where region = $1";
 const PROBES: &str = "select * from tenantry.isolation_probes where region = $1 order by cell, place, layer";
@@ -33,6 +33,7 @@ pub(super) struct Run {
     pub(super) ended_at: Option<DateTime<Utc>>,
     pub(super) outcome: Option<Outcome>,
     pub(super) findings: i64,
+    pub(super) open: OpenThings,
 }
 
 /// Who runs the probes of which region, and until when others wait.
@@ -70,11 +71,12 @@ pub(super) async fn release(tx: &Tx, holder: Holder<'_>) -> Result<()> {
 pub(super) async fn end(
     tx: &Tx,
     holder: Holder<'_>,
-    (outcome, findings): (Outcome, i64),
+    (outcome, findings, open): (Outcome, i64, &OpenThings),
     probes: &[LayerProbe],
     now: DateTime<Utc>,
 ) -> Result<bool> {
-    let values = [holder.region.into(), holder.name.into(), now.into(), outcome.into(), findings.into()];
+    let values =
+        [holder.region.into(), holder.name.into(), now.into(), outcome.into(), findings.into(), open.clone().into()];
     if tx.execute(END, values).await? == 0 {
         return Ok(false);
     }

@@ -83,11 +83,13 @@ fn let_through(probes: &[LayerProbe]) -> Vec<(&str, &str)> {
     all.collect()
 }
 
-async fn breaches(admin: &Client) -> usize {
+/// How often something else was open than before, and how often nothing was any more.
+async fn told(admin: &Client) -> [usize; 2] {
     let query = "{ audit(order: OLDEST_FIRST, first: 100) { edges { node { event } } } }";
     let found = admin.ok(query, json!({})).await;
     let edges = found["audit"]["edges"].as_array().unwrap();
-    edges.iter().filter(|edge| edge["node"]["event"] == "IsolationBreached").count()
+    ["IsolationBreached", "IsolationRestored"]
+        .map(|event| edges.iter().filter(|edge| edge["node"]["event"] == event).count())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -229,7 +231,7 @@ async fn what_is_open_is_let_through_on_every_layer_told_loudly_and_attests_noth
         assert!(through.contains(&(layer, what)), "{layer}: {what}: {through:#?}");
     }
     assert_eq!(inventory(&cluster).await, before, "what was let through left nothing");
-    assert_eq!(breaches(&admin).await, 1);
+    assert_eq!(told(&admin).await, [1, 0]);
     assert_eq!(app.anonymous().get("/readyz").await.body["checks"]["isolation"], false);
     assert_eq!(app.anonymous().get("/readyz").await.status, 200, "it is told; nobody is helped by an outage");
     // The metric is of the whole process: other tests' servers write it, too.
@@ -248,9 +250,14 @@ async fn what_is_open_is_let_through_on_every_layer_told_loudly_and_attests_noth
         registry["attempts"].as_array().unwrap().iter().filter(|one| one["outcome"] == "LET_THROUGH").collect();
     assert_eq!(open[0]["what"], "read another tenant's rows of tenantry.\"placements\"", "{open:?}");
     assert!(withheld(&admin, id).await.contains("breaks"));
-    assert_eq!(breaches(&admin).await, 2);
+    assert_eq!(told(&admin).await, [2, 0], "something else is open");
+    verify(&admin).await;
+    assert_eq!(told(&admin).await, [2, 0], "the same is open");
+    assert_eq!(app.anonymous().get("/readyz").await.body["checks"]["isolation"], false);
     superuser.execute_unprepared("alter table tenantry.placements enable row level security").await.unwrap();
     app.probe().await;
+    assert_eq!(verify(&admin).await["outcome"], "REFUSED");
+    assert_eq!(told(&admin).await, [2, 1], "told once");
     assert_eq!(app.app.probes.last().await.unwrap().outcome, Some(Outcome::Refused));
     assert_eq!(app.anonymous().get("/readyz").await.body["checks"]["isolation"], true);
     attested(&admin, id).await;
@@ -276,7 +283,7 @@ async fn a_server_that_is_down_shows_nothing_either_way_and_holds_up_no_other() 
         assert_eq!(outcome, expected, "{layer} {cell}: {probes:#}");
     }
     assert!(withheld(&admin, id).await.contains("could not be shown"));
-    assert_eq!(breaches(&admin).await, 0);
+    assert_eq!(told(&admin).await, [0, 0]);
     cluster.stop();
     let probes = verify(&admin).await;
     for (layer, cell, outcome) in outcomes(&probes) {
@@ -294,6 +301,8 @@ async fn a_cell_that_asks_nobody_for_a_password_is_not_said_to_refuse() {
     assert_eq!(role["outcome"], "INCONCLUSIVE", "{role}");
     let open: Vec<_> = role["attempts"].as_array().unwrap().iter().filter(|one| one["outcome"] != "REFUSED").collect();
     assert_eq!((open.len(), &open[0]["what"]), (1, &json!("log in as the other tenant")), "{open:?}");
+    let why = open[0]["reason"].as_str().unwrap();
+    assert_eq!(role["reason"], format!("log in as the other tenant: {why}"), "the layer says it, too");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
