@@ -1,5 +1,5 @@
 """Tenantry as one more system of the peers, for their own work: a tenant with its profile, quotas and flags (W1), a page of tenants with
-quotas (W2), the flags of a tenant (F1), and reservations of quota (W4)."""
+quotas (W2), events of usage (W3), the flags of a tenant (F1), and reservations of quota (W4)."""
 import base64
 import hashlib
 import json
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from peerlib import dataset as D
 from peerlib import tokens
 from peerlib.core import Proc, gql, raw_request
-from peerlib.systems import Baseline, Common, Pgbench, PostGraphile, Strawberry, Unleash
+from peerlib.systems import Baseline, Common, IngestBench, Pgbench, PostGraphile, Strawberry, Unleash
 
 HERE = Path(__file__).resolve().parent
 LOGIN = "tenantry_bench"
@@ -53,7 +53,7 @@ def free_port() -> int:
 # ---------------------------------------------------------------- Tenantry
 
 class Tenantry(Common):
-    name, items = "tenantry", {"W1", "W1cold", "F1", "W2@1k", "W2@100k", "W4hot", "W4many"}
+    name, items = "tenantry", {"W1", "W1cold", "F1", "W2@1k", "W2@100k", "W3", "W4hot", "W4many"}
     scope_quota = "auth:quota:write"
     scope_read = "auth:tenant:read auth:quota:read auth:flag:read"
     scope_admin = "auth:tenant:read auth:quota:read"
@@ -106,12 +106,39 @@ class Tenantry(Common):
         self.rss_at_start = self.rss()
 
     def environment(self, ctx, item):
-        return {"TENANTRY__SERVER__LISTEN": f"127.0.0.1:{self.addr[1]}", **database_environment(ctx, self.database(item))}
+        # Events of W3 are of the whole of today, and those that are verified of January.
+        times = {"TENANTRY__USAGE__ACCEPT_EARLY": "2days", "TENANTRY__USAGE__ACCEPT_LATE": "2years"} if item == "W3" else {}
+        return {"TENANTRY__SERVER__LISTEN": f"127.0.0.1:{self.addr[1]}", **times, **database_environment(ctx, self.database(item))}
 
     def rss(self) -> int:
         """Resident bytes of the server process."""
         status = Path(f"/proc/{self.proc.p.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+
+    def w3(self, ctx, events):
+        sent = [{"tenant_id": e["tenantId"], "dimension": e["dimension"], "quantity": e["quantity"], "timestamp": e["time"],
+                 "idempotency_key": e["key"]} for e in events]
+        return raw_request("POST", "/api/v1/billing/meter", json.dumps(sent, separators=(",", ":")), ctx.token("auth:usage:write"))
+
+    def w3_total(self, ctx):
+        """Totals as a reader adds them up: what was folded, and what waits."""
+        events, total = ctx.psql("SELECT (SELECT coalesce(sum(cardinality(keys)), 0) FROM (SELECT keys FROM tenantry.usage_inbox UNION ALL SELECT keys FROM tenantry.usage_events) e),"
+                                 " (SELECT coalesce(sum(total), 0) FROM tenantry.usage_days)"
+                                 " + (SELECT coalesce(sum(q), 0) FROM tenantry.usage_inbox, unnest(quantities) q)", self.database("W3")).split("|")
+        return int(events), int(total)
+
+    def w3_stored_sum(self, ctx):
+        return int(ctx.psql("SELECT coalesce(sum(q), 0) FROM (SELECT quantities FROM tenantry.usage_inbox UNION ALL SELECT quantities FROM tenantry.usage_events) e,"
+                            " unnest(quantities) q", self.database("W3")))
+
+    def w3_reset(self, ctx):
+        """Nothing counted; the peers' 8 dimensions are there, all summed. The server is told, as by a commit."""
+        ctx.psql("TRUNCATE tenantry.usage_keys, tenantry.usage_inbox, tenantry.usage_events, tenantry.usage_quarters, tenantry.usage_days;"
+                 " UPDATE tenantry.usage_dimensions SET aggregation = 'SUM' WHERE key = 'users';"
+                 " INSERT INTO tenantry.usage_dimensions (key, dimension_id, unit, aggregation, created_at, updated_at)"
+                 f" SELECT key, 100 + place, 'units', 'SUM', now(), now() FROM unnest(ARRAY{D.DIMENSIONS}) WITH ORDINALITY AS d (key, place)"
+                 " ON CONFLICT DO NOTHING; SELECT pg_notify('tenantry', '00000000-0000-0000-0000-000000000000')", self.database("W3"))
+        time.sleep(0.5)  # until it has heard
 
     def w4(self, ctx, n):
         lines = [{"key": "bench_calls", "amount": 1}]
@@ -246,6 +273,10 @@ def systems(binary: Path, item: str) -> list[Common]:
         Pgbench("pgbench", {"W1": "w1.sql", "W2@1k": "w2.sql", "W2@100k": "w2.sql"}),
         Pgbench("pgbench-1rt", {"W1": "w1_pipeline.sql"}),
         Pgbench("pgbench-update", {"W4hot": "w4hot.sql", "W4many": "w4many.sql"}),
+        Baseline("axum-ingest", "/ingest", {"W3"}),
+        Baseline("axum-ingest-group", "/ingest-group", {"W3"}),
+        IngestBench("unnest-unique-totals", "func"),
+        IngestBench("copy-unique", "copy"),
         Baseline("axum-reserve-combine", "/reserve/combine", {"W4hot", "W4many"}),
         Baseline("axum-reserve-lease", "/reserve/lease", {"W4hot", "W4many"}, slack=256),
     ]

@@ -23,12 +23,13 @@ spec = importlib.util.spec_from_file_location("peers_run", PEERS / "run.py")
 peers_run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(peers_run)
 
-SYSTEMS = "tenantry,strawberry,postgraphile,axum-graphql-pg,axum-graphql-fast-mem,axum-graphql-const-jwtcache,pgbench,pgbench-1rt,pgbench-update,axum-reserve-combine,axum-reserve-lease,unleash"
+SYSTEMS = "tenantry,strawberry,postgraphile,axum-graphql-pg,axum-graphql-fast-mem,axum-graphql-const-jwtcache,pgbench,pgbench-1rt,pgbench-update,axum-ingest,axum-ingest-group,unnest-unique-totals,copy-unique,axum-reserve-combine,axum-reserve-lease,unleash"
 QUICK_SYSTEMS = "tenantry,strawberry,postgraphile"
 QUICK_BESIDES = {"F1": ["axum-graphql-pg", "unleash"]}  # what the goals of an item name besides
-GROUPS = {"W1": ["W1"], "W1cold": ["W1cold"], "F1": ["F1"], "W2": ["W2@1k", "W2@100k"], "W4hot": ["W4hot"], "W4many": ["W4many"]}  # measured side by side, rounds interleaved
+GROUPS = {"W1": ["W1"], "W1cold": ["W1cold"], "F1": ["F1"], "W2": ["W2@1k", "W2@100k"], "W3": ["W3"], "W4hot": ["W4hot"], "W4many": ["W4many"]}  # measured side by side, rounds interleaved
 TITLES = {"W1": "read one tenant with its profile, 8 quotas and 20 flags, 1,000 tokens in use", "W1cold": "the same, every request has a new token",
           "F1": "the 20 flags of one tenant; Tenantry over OFREP",
+          "W3": "ingest batches of 500 usage events",
           "W4hot": "reserve quota, one tenant", "W4many": "reserve quota, 1,000 tenants",
           "W2@1k": "list 50 tenants with quotas after a cursor, 1,000 tenants", "W2@100k": "list 50 tenants with quotas after a cursor, 100,000 tenants"}
 CALM = 0.15  # of the machine used by others; calmer rounds are preferred where there are three
@@ -53,7 +54,7 @@ class Lane:
         if type(self.system).measure is core.System.measure:
             run = lambda options: peers_run.loadgen(ctx, self.system, options)  # noqa: E731
             self.paths = work.prepare(ctx, self.system, self.item, run, rounds)
-            if self.item != "W1cold":
+            if self.item not in ("W1cold", "W3"):
                 run(["--requests", self.paths, "--conns", I.CONNS[self.item], "--secs", 1])
 
     def round(self, ctx, k, secs):
@@ -131,7 +132,7 @@ def verdicts(rows, tenantries):
                 rate, cpu = found["tenantry"]["ops_s"] / found[peer]["ops_s"], found[peer]["cpu_us"] / found["tenantry"]["cpu_us"]
                 yield f"{item} against {peer}", f"{rate:.2f}× rate, {cpu:.2f}× CPU", f"at least {goal}× both", min(rate, cpu) >= goal
     for item, goals in (("W4hot", {"strawberry": 30, "postgraphile": 17, "pgbench-update": 12, "axum-reserve-lease": 1}),
-                        ("W4many", {"postgraphile": 17, "pgbench-update": 2.5})):
+                        ("W4many", {"postgraphile": 17, "pgbench-update": 2.5}), ("W3", {"unnest-unique-totals": 0.9})):
         found = rows.get(item, {})
         for peer, goal in goals.items():
             if peer in found and "tenantry" in found:
@@ -158,7 +159,7 @@ def commit():
 def arguments():
     a = argparse.ArgumentParser(prog="bench/run", description=__doc__)
     a.add_argument("--quick", action="store_true", help="the named peers alone, 3 rounds of 1 s")
-    a.add_argument("--items", default="W1,F1,W2,W4hot,W4many", help="of " + ",".join(GROUPS))
+    a.add_argument("--items", default="W1,F1,W2,W3,W4hot,W4many", help="of " + ",".join(GROUPS))
     a.add_argument("--systems", default="")
     a.add_argument("--rounds", type=int)
     a.add_argument("--secs", type=float)

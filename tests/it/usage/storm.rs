@@ -13,7 +13,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
-use tenantry::platform::db::embedded;
+use tenantry::platform::{clock::Clock, db::embedded};
 use tokio::{sync::RwLock, task::JoinSet, time::sleep};
 
 use super::USAGE;
@@ -115,7 +115,7 @@ async fn kills_lose_no_acknowledged_event_and_count_none_twice() {
     for slug in ["one", "two", "three"] {
         tenants.push(admin.ok(make, json!({ "slug": slug })).await["createTenant"]["tenant"]["id"].clone());
     }
-    let noon = (Utc::now() - TimeDelta::days(1)).date_naive().and_hms_opt(12, 0, 0).unwrap().and_utc();
+    let noon = (Clock::default().now() - TimeDelta::days(1)).date_naive().and_hms_opt(12, 0, 0).unwrap().and_utc();
     let servers = [RwLock::new(first.with_token(&token)), RwLock::new(second.with_token(&token))];
     let counts = || AtomicUsize::new(0);
     let storm = Arc::new(Storm { servers, tenants, noon, sent: counts(), lost: counts(), acknowledged: counts() });
