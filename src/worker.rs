@@ -112,7 +112,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 21] = [
+const TASKS: [Task; 22] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -137,6 +137,11 @@ const TASKS: [Task; 21] = [
         name: "usage totals",
         every: TimeDelta::zero(),
         run: |app| async { Ok(if app.usage.fold().await? { Left::More } else { Left::Nothing }) }.boxed(),
+    },
+    Task {
+        name: "old usage",
+        every: TimeDelta::hours(1),
+        run: |app| async { Ok(if app.usage.remove_old().await? { Left::More } else { Left::Nothing }) }.boxed(),
     },
     Task {
         name: "reservations",

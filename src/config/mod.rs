@@ -245,6 +245,8 @@ pub struct Usage {
     pub accept_late: Duration,
     #[serde(deserialize_with = "duration")]
     pub accept_early: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub keep_events: Duration,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -436,6 +438,12 @@ impl Config {
         {
             rule((1..=1_000_000).contains(&count), key, &count, "must be between 1 and 1000000")?;
         }
+        rule(
+            self.usage.keep_events >= self.usage.accept_late,
+            "usage.keep_events",
+            &self.usage.keep_events,
+            "must be at least usage.accept_late, or an event that is repeated late counts again",
+        )?;
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;

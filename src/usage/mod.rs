@@ -5,7 +5,8 @@
 //! many requests are taken in one transaction, in which their keys are claimed (`intake.rs`); totals are made of them later
 //! (`folding.rs`), and what is read is both (`total.rs`, `store.rs`), in one statement.
 //!
-//! *Emits*: UsageDimensionDefined; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`.
+//! *Emits*: UsageDimensionDefined; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`,
+//! `tenantry_usage_removed_rows_total`.
 
 mod cloud_event;
 mod defining;
@@ -18,6 +19,7 @@ mod intake;
 mod label;
 mod quantity;
 mod recording;
+mod retention;
 mod store;
 mod total;
 mod window;

@@ -115,6 +115,19 @@ pub(super) async fn fold(tx: &OperatorTx, rows: i64) -> Result<i64> {
     Ok(row.try_get("", "taken")?)
 }
 
+const REMOVE_EVENTS: &str = "
+    delete from tenantry.usage_events where ctid = any (array(
+        select ctid from tenantry.usage_events where received_at < $1 limit $2))";
+const REMOVE_KEYS: &str = "
+    delete from tenantry.usage_keys where ctid = any (array(
+        select ctid from tenantry.usage_keys where received_on < ($1::timestamptz at time zone 'UTC')::date limit $2))";
+
+/// Removes at most so many rows of events, and of keys, that arrived before a moment; answers how many of each.
+pub(super) async fn remove_before(tx: &OperatorTx, before: DateTime<Utc>, rows: i64) -> Result<[u64; 2]> {
+    let events = tx.execute(REMOVE_EVENTS, [before.into(), rows.into()]).await?;
+    Ok([events, tx.execute(REMOVE_KEYS, [before.into(), rows.into()]).await?])
+}
+
 /// Where a piece of a window is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {

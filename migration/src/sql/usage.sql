@@ -58,6 +58,7 @@ create index usage_inbox_order_idx on usage_inbox (batch_id);
 create table usage_events (like usage_inbox including constraints, primary key (tenant_id, batch_id));
 comment on table usage_events is 'erasure=delete';
 create index usage_events_time_idx on usage_events (tenant_id, last_at);
+create index usage_events_age_idx on usage_events using brin (received_at);
 
 -- Totals of each quarter of an hour, which every time zone's hours and days are made of, and of each day of UTC.
 create table usage_quarters (

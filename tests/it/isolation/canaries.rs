@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeSet, panic::AssertUnwindSafe};
 
+use chrono::TimeDelta;
 use futures::FutureExt as _;
 use serde_json::{Value, json};
-use tenantry::edge::admission::catalogue::{Argument, FieldId};
+use tenantry::{
+    edge::admission::catalogue::{Argument, FieldId},
+    platform::clock::Clock,
+};
 
 use super::{
     neighbours::Neighbours,
@@ -70,7 +74,14 @@ async fn a_service_finds_its_own_data_in_every_field_that_it_may_read() {
 
 /// What a tenant can name without having made it.
 fn known(field: &str, argument: &Argument) -> Value {
-    if &*argument.name == "key" { json!("max_users") } else { anything(field, argument) }
+    let hours_from_now = |hours| json!(Clock::default().now() + TimeDelta::hours(hours));
+    match &*argument.name {
+        "key" => json!("max_users"),
+        "dimension" => json!("metered"),
+        "from" => hours_from_now(-12),
+        "to" => hours_from_now(12),
+        _ => anything(field, argument),
+    }
 }
 
 /// Notes which fields have a value.

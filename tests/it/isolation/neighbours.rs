@@ -90,6 +90,8 @@ const RESERVE: &str = "mutation($lines: [QuotaLineInput!]!) { reserveQuota(input
 const LIMIT: &str = "mutation($id: ID!, $reason: String!) {
     setQuota(input: {tenantId: $id, key: \"max_users\", limit: 77, reason: $reason}) { quota { limit } }
     boostQuota(input: {tenantId: $id, key: \"max_users\", amount: 7, reason: $reason, expiresAt: \"2100-01-01T00:00:00Z\"}) { boost { id } } }";
+const METER: &str = "mutation { defineUsageDimension(input: {key: \"metered\", unit: \"things\", aggregation: SUM, groupBy: [\"label\"]}) { dimension { key } } }";
+const RECORD_USAGE: &str = "mutation($event: UsageEventInput!) { recordUsage(input: {events: [$event]}) { accepted } }";
 const GIVE: &str = "mutation($id: ID!, $reason: String!) {
     defineResource(input: {resourceKind: \"models\", key: \"max_users\", name: \"A model\"}) { resource { key } }
     setPlanAllowList(input: {plan: \"starter\", resourceKind: \"models\", resources: [\"max_users\"]}) { allowList { version } }
@@ -142,6 +144,9 @@ impl Neighbours {
         neighbours.a_quotas = neighbours.have_quotas(&neighbours.a, &neighbours.a_service).await;
         neighbours.have_entitlements(&neighbours.b).await;
         neighbours.a_grant = neighbours.have_entitlements(&neighbours.a).await;
+        neighbours.admin.ok(METER, json!({})).await;
+        neighbours.have_usage(&neighbours.b, &neighbours.service).await;
+        neighbours.have_usage(&neighbours.a, &neighbours.a_service).await;
         neighbours.have_partners().await;
         neighbours.have_keys().await;
         neighbours.use_flags().await;
@@ -241,6 +246,14 @@ impl Neighbours {
         let held = service.ok(RESERVE, json!({ "lines": lines })).await;
         let ids = [&held["reserveQuota"]["reservation"]["id"], &made["boostQuota"]["boost"]["id"]];
         ids.map(|id| id.as_str().unwrap().to_owned())
+    }
+
+    /// An event with the canary wherever it can be.
+    async fn have_usage(&self, tenant: &Tenant, service: &Client) {
+        let event = json!({ "key": tenant.canary, "dimension": "metered", "quantity": 1, "subject": tenant.canary,
+            "labels": { "label": tenant.canary }, "adjustmentReason": tenant.canary });
+        let recorded = service.ok(RECORD_USAGE, json!({ "event": event })).await;
+        assert_eq!(recorded["recordUsage"]["accepted"], 1);
     }
 
     /// A model that the tenant may use, and grants of a quota and a feature; answers the id of the former.

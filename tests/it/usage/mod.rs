@@ -3,6 +3,7 @@
 mod faces;
 mod storm;
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tenantry::access::Role;
 
@@ -402,4 +403,33 @@ async fn operators_record_for_many_tenants_at_once_and_not_for_those_that_there_
         };
         assert_eq!(day.of(&service(&app, tenant).await).await[0]["quantity"], "2");
     }
+}
+
+#[tokio::test]
+async fn events_and_keys_are_kept_as_long_as_configured_and_totals_longer() {
+    let app = TestApp::with("[usage]\nkeep_events = \"40days\"").await;
+    let tenant = app.tenant("retained").await;
+    let event = json!([{ "key": "k", "dimension": "api_calls", "quantity": 1 }]);
+    let client = service(&app, &tenant).await;
+    assert_eq!(record(&client, event.clone()).await["accepted"], 1);
+    let counted = async || {
+        let now = app.app.clock.now();
+        let (from, to) = ((now - TimeDelta::days(60)).to_rfc3339(), (now + TimeDelta::days(1)).to_rfc3339());
+        let asked = Asked { dimension: "api_calls", window: "DAY", from: &from, to: &to, zone: "UTC" };
+        let client = service(&app, &tenant).await;
+        asked.of(&client).await.iter().map(|total| total["events"].as_i64().unwrap()).sum::<i64>()
+    };
+    app.advance(TimeDelta::days(39));
+    app.app.usage.fold().await.unwrap();
+    assert!(!app.app.usage.remove_old().await.unwrap());
+    assert_eq!(record(&service(&app, &tenant).await, event.clone()).await["duplicates"], 1);
+    // What waits for its total is not removed, however old.
+    let waiting = json!([{ "key": "waiting", "dimension": "api_calls", "quantity": 1 }]);
+    assert_eq!(record(&service(&app, &tenant).await, waiting).await["accepted"], 1);
+    app.advance(TimeDelta::days(3));
+    app.app.usage.remove_old().await.unwrap();
+    assert_eq!(counted().await, 2);
+    assert_eq!(record(&service(&app, &tenant).await, event).await["accepted"], 1);
+    app.app.usage.fold().await.unwrap();
+    assert_eq!(counted().await, 3);
 }

@@ -21,6 +21,25 @@ async fn furnished() -> (Neighbours, Vec<String>) {
     (neighbours, tables)
 }
 
+/// Rows of a table whose rows a job carries off: made up anew until they stay, locked, for as long as the session lives.
+async fn held(neighbours: &Neighbours, table: &str) -> Session {
+    let (mut maker, mut holder) =
+        (Session::superuser(&neighbours.app).await, Session::superuser(&neighbours.app).await);
+    loop {
+        for tenant in [&neighbours.a, &neighbours.b] {
+            furnish(&mut maker, table, &tenant.id.to_string()).await;
+        }
+        holder.run("begin").await.unwrap();
+        let locked = format!(
+            "select count(distinct tenant_id)::text from (select tenant_id from tenantry.{table} for share) held"
+        );
+        if holder.text(&locked).await.unwrap() == "2" {
+            return holder;
+        }
+        holder.run("rollback").await.unwrap();
+    }
+}
+
 /// Where nothing was done that would leave a row, one is made up from the types of the columns.
 async fn furnish(superuser: &mut Session, table: &str, tenant: &str) {
     let count = format!("select count(*)::text from tenantry.{table} where tenant_id = '{tenant}'");
@@ -55,6 +74,7 @@ async fn furnish(superuser: &mut Session, table: &str, tenant: &str) {
 async fn a_session_of_one_tenant_sees_its_own_rows_and_no_others_in_every_table() {
     let (neighbours, tables) = furnished().await;
     let (a, b) = (neighbours.a.id.to_string(), neighbours.b.id.to_string());
+    let _held = held(&neighbours, "usage_inbox").await;
     let mut login = Session::login(&neighbours.app).await;
     let (mut seen, mut closed) = (0, Vec::new());
     for table in &tables {
