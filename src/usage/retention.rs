@@ -18,6 +18,6 @@ impl Usage {
         let removed = store::remove_before(&tx, before, ROWS).await?;
         tx.commit_unrecorded("what was counted stays in totals").await?;
         metrics::counter!("tenantry_usage_removed_rows_total").increment(removed.iter().sum());
-        Ok(removed.iter().any(|rows| *rows == ROWS as u64))
+        Ok(removed.contains(&(ROWS as u64)))
     }
 }
