@@ -122,7 +122,7 @@ class Tenantry(Common):
 
     def w3_total(self, ctx):
         """Totals as a reader adds them up: what was folded, and what waits."""
-        events, total = ctx.psql("SELECT (SELECT coalesce(sum(cardinality(keys)), 0) FROM (SELECT keys FROM tenantry.usage_inbox UNION ALL SELECT keys FROM tenantry.usage_events) e),"
+        events, total = ctx.psql("SELECT (SELECT coalesce(sum(events), 0) FROM (SELECT events FROM tenantry.usage_inbox UNION ALL SELECT events FROM tenantry.usage_events) e),"
                                  " (SELECT coalesce(sum(total), 0) FROM tenantry.usage_days)"
                                  " + (SELECT coalesce(sum(q), 0) FROM tenantry.usage_inbox, unnest(quantities) q)", self.database("W3")).split("|")
         return int(events), int(total)

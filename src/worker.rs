@@ -46,6 +46,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     app.background.spawn(async move { templates.run(interval, stop).await });
     let (moves, interval, stop) = (app.moves.clone(), app.config.worker.interval, app.shutdown.clone());
     app.background.spawn(async move { moves.run(interval, stop).await });
+    let (usage, interval, stop) = (app.usage.clone(), app.config.worker.interval, app.shutdown.clone());
+    app.background.spawn(async move { usage.run(interval, stop).await });
     let (probes, stop) = (app.probes.clone(), app.shutdown.clone());
     app.background.spawn(async move { probes.run(stop).await });
     let (external, stop) = (app.external.clone(), app.shutdown.clone());
@@ -112,7 +114,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 22] = [
+const TASKS: [Task; 21] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -132,11 +134,6 @@ const TASKS: [Task; 22] = [
         name: "checkpoints",
         every: TimeDelta::zero(),
         run: |app| async { app.audit.sign_checkpoints().await.map(|_| Left::Nothing) }.boxed(),
-    },
-    Task {
-        name: "usage totals",
-        every: TimeDelta::zero(),
-        run: |app| async { Ok(if app.usage.fold().await? { Left::More } else { Left::Nothing }) }.boxed(),
     },
     Task {
         name: "old usage",

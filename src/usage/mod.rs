@@ -6,7 +6,7 @@
 //! (`folding.rs`), and what is read is both (`total.rs`, `store.rs`), in one statement.
 //!
 //! *Emits*: UsageDimensionDefined; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`,
-//! `tenantry_usage_removed_rows_total`.
+//! `tenantry_usage_removed_rows_total`, `tenantry_usage_fold_failures_total`.
 
 mod cloud_event;
 mod defining;

@@ -24,8 +24,8 @@ const RECORD: &str = "
         on conflict do nothing returning tenant_id, key
     ), kept as (
         insert into tenantry.usage_inbox
-            (tenant_id, batch_id, received_at, first_at, last_at, keys, dimensions, times, quantities, groups, subjects, reasons)
-        select tenant_id, $9, $10, min(at), max(at), array_agg(key), array_agg(dimension), array_agg(at), array_agg(quantity),
+            (tenant_id, batch_id, received_at, first_at, last_at, events, keys, dimensions, times, quantities, groups, subjects, reasons)
+        select tenant_id, $9, $10, min(at), max(at), count(*), array_agg(key), array_agg(dimension), array_agg(at), array_agg(quantity),
             array_agg(labels), array_agg(subject), array_agg(reason)
         from sent join claimed using (tenant_id, key) group by tenant_id
     )
@@ -56,11 +56,15 @@ pub(super) async fn record(tx: &OperatorTx, batch: Uuid, events: &[&Event]) -> R
     Ok(is_new)
 }
 
-/// Moves so many rows from the inbox into totals; answers how many there were. What another replica is moving is passed by. The order
-/// of rows is the same everywhere: two that add to the same totals wait for each other and never both.
+/// Moves the oldest rows from the inbox into totals, of at most so many events and one row more; answers how many rows there were. What
+/// another replica is moving is passed by. The order of rows is the same everywhere: two that add to the same totals wait for each other and never both.
 const FOLD: &str = "
-    with picked as materialized (
-        select tenant_id, batch_id from tenantry.usage_inbox order by batch_id limit $1 for update skip locked
+    with oldest as materialized (
+        select tenant_id, batch_id, events from tenantry.usage_inbox order by batch_id limit 2000 for update skip locked
+    ), picked as (
+        select tenant_id, batch_id from (
+            select tenant_id, batch_id, events, sum(events) over (order by batch_id, tenant_id) as so_far from oldest
+        ) counted where so_far - events < $1
     ), taken as materialized (
         delete from tenantry.usage_inbox inbox using picked
         where inbox.tenant_id = picked.tenant_id and inbox.batch_id = picked.batch_id returning inbox.*
@@ -110,8 +114,8 @@ const FOLD: &str = "
     )
     select count(*) as taken from taken";
 
-pub(super) async fn fold(tx: &OperatorTx, rows: i64) -> Result<i64> {
-    let row = tx.row(FOLD, [rows.into()]).await?.ok_or_else(|| Error::internal("a count has a row"))?;
+pub(super) async fn fold(tx: &OperatorTx, events: i64) -> Result<i64> {
+    let row = tx.row(FOLD, [events.into()]).await?.ok_or_else(|| Error::internal("a count has a row"))?;
     Ok(row.try_get("", "taken")?)
 }
 

@@ -42,6 +42,7 @@ create table usage_inbox (
   received_at timestamptz not null,
   first_at    timestamptz not null,
   last_at     timestamptz not null,
+  events      integer not null,
   keys        uuid[] not null,
   dimensions  smallint[] not null,
   times       timestamptz[] not null,
