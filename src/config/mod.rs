@@ -3,6 +3,7 @@
 mod dataplane;
 mod environment;
 mod keys;
+mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -14,6 +15,7 @@ pub use self::{
     dataplane::{Nats, Redis, Storage},
     environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
+    usage::Usage,
 };
 use crate::platform::secret::Secret;
 
@@ -237,20 +239,6 @@ pub struct Quotas {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Usage {
-    pub lanes: usize,
-    pub batch_events: usize,
-    pub waiting_events: usize,
-    #[serde(deserialize_with = "duration")]
-    pub accept_late: Duration,
-    #[serde(deserialize_with = "duration")]
-    pub accept_early: Duration,
-    #[serde(deserialize_with = "duration")]
-    pub keep_events: Duration,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Rates {
     #[serde(deserialize_with = "duration")]
     pub burst: Duration,
@@ -411,7 +399,6 @@ impl Config {
             ("quotas.batch", quotas.batch),
             ("quotas.batch_of_tenant", quotas.batch_of_tenant),
             ("quotas.waiting", quotas.waiting),
-            ("usage.lanes", self.usage.lanes),
         ] {
             rule((1..=10_000).contains(&count), key, &count, "must be between 1 and 10000")?;
         }
@@ -433,17 +420,7 @@ impl Config {
             &self.quotas.lease,
             "must be at most 1m, or what nobody took comes back too late",
         )?;
-        for (key, count) in
-            [("usage.batch_events", self.usage.batch_events), ("usage.waiting_events", self.usage.waiting_events)]
-        {
-            rule((1..=1_000_000).contains(&count), key, &count, "must be between 1 and 1000000")?;
-        }
-        rule(
-            self.usage.keep_events >= self.usage.accept_late,
-            "usage.keep_events",
-            &self.usage.keep_events,
-            "must be at least usage.accept_late, or an event that is repeated late counts again",
-        )?;
+        self.usage.validate()?;
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;

@@ -56,9 +56,31 @@ pub(super) async fn record(tx: &OperatorTx, batch: Uuid, events: &[&Event]) -> R
     Ok(is_new)
 }
 
+/// Adds the events to the totals of one level.
+macro_rules! totals {
+    ($table:literal, $length:literal) => {
+        concat!(
+            "
+        insert into tenantry.", $table, " as known
+            (tenant_id, dimension_id, begins, labels, events, total, peak, latest, latest_at, latest_key)
+        select tenant_id, dimension_id, date_bin('", $length, "', at, timestamptz 'epoch') as begins, labels, count(*), sum(quantity),
+            max(quantity), (array_agg(quantity order by at desc, key desc))[1], max(at), (array_agg(key order by at desc, key desc))[1]
+        from events group by 1, 2, 3, 4 order by 1, 2, 3, 4
+        on conflict (tenant_id, dimension_id, begins, labels) do update set
+            events = known.events + excluded.events, total = known.total + excluded.total,
+            peak = greatest(known.peak, excluded.peak),
+            latest = case when (known.latest_at, known.latest_key) > (excluded.latest_at, excluded.latest_key)
+                then known.latest else excluded.latest end,
+            latest_key = case when (known.latest_at, known.latest_key) > (excluded.latest_at, excluded.latest_key)
+                then known.latest_key else excluded.latest_key end,
+            latest_at = greatest(known.latest_at, excluded.latest_at)"
+        )
+    };
+}
+
 /// Moves the oldest rows from the inbox into totals, of at most so many events and one row more; answers how many rows there were. What
 /// another replica is moving is passed by. The order of rows is the same everywhere: two that add to the same totals wait for each other and never both.
-const FOLD: &str = "
+const FOLD: &str = concat!("
     with oldest as materialized (
         select tenant_id, batch_id, events from tenantry.usage_inbox order by batch_id limit 2000 for update skip locked
     ), picked as (
@@ -75,35 +97,7 @@ const FOLD: &str = "
         from taken, unnest(taken.keys, taken.dimensions, taken.times, taken.quantities, taken.groups, taken.subjects)
             as event (key, dimension_id, at, quantity, labels, subject)
         join tenantry.usage_dimensions known using (dimension_id)
-    ), quarters as (
-        insert into tenantry.usage_quarters as known
-            (tenant_id, dimension_id, begins, labels, events, total, peak, latest, latest_at, latest_key)
-        select tenant_id, dimension_id, date_bin('15 minutes', at, timestamptz 'epoch') as begins, labels, count(*), sum(quantity),
-            max(quantity), (array_agg(quantity order by at desc, key desc))[1], max(at), (array_agg(key order by at desc, key desc))[1]
-        from events group by 1, 2, 3, 4 order by 1, 2, 3, 4
-        on conflict (tenant_id, dimension_id, begins, labels) do update set
-            events = known.events + excluded.events, total = known.total + excluded.total,
-            peak = greatest(known.peak, excluded.peak),
-            latest = case when (known.latest_at, known.latest_key) > (excluded.latest_at, excluded.latest_key)
-                then known.latest else excluded.latest end,
-            latest_key = case when (known.latest_at, known.latest_key) > (excluded.latest_at, excluded.latest_key)
-                then known.latest_key else excluded.latest_key end,
-            latest_at = greatest(known.latest_at, excluded.latest_at)
-    ), days as (
-        insert into tenantry.usage_days as known
-            (tenant_id, dimension_id, begins, labels, events, total, peak, latest, latest_at, latest_key)
-        select tenant_id, dimension_id, date_bin('1 day', at, timestamptz 'epoch') as begins, labels, count(*), sum(quantity),
-            max(quantity), (array_agg(quantity order by at desc, key desc))[1], max(at), (array_agg(key order by at desc, key desc))[1]
-        from events group by 1, 2, 3, 4 order by 1, 2, 3, 4
-        on conflict (tenant_id, dimension_id, begins, labels) do update set
-            events = known.events + excluded.events, total = known.total + excluded.total,
-            peak = greatest(known.peak, excluded.peak),
-            latest = case when (known.latest_at, known.latest_key) > (excluded.latest_at, excluded.latest_key)
-                then known.latest else excluded.latest end,
-            latest_key = case when (known.latest_at, known.latest_key) > (excluded.latest_at, excluded.latest_key)
-                then known.latest_key else excluded.latest_key end,
-            latest_at = greatest(known.latest_at, excluded.latest_at)
-    ), members as (
+    ), quarters as (", totals!("usage_quarters", "15 minutes"), "), days as (", totals!("usage_days", "1 day"), "), members as (
         insert into tenantry.usage_members (tenant_id, dimension_id, begins, labels, member)
         select distinct tenant_id, dimension_id, date_bin('15 minutes', at, timestamptz 'epoch'), labels, md5(subject)::uuid
         from events where aggregation in ('UNIQUE_COUNT', 'DAILY_UNIQUE_COUNT') and subject <> '' order by 1, 2, 3, 4, 5
@@ -112,7 +106,7 @@ const FOLD: &str = "
         insert into tenantry.usage_points (tenant_id, dimension_id, labels, at, key, quantity)
         select tenant_id, dimension_id, labels, at, key, quantity from events where aggregation = 'TIME_WEIGHTED_AVERAGE'
     )
-    select count(*) as taken from taken";
+    select count(*) as taken from taken");
 
 pub(super) async fn fold(tx: &OperatorTx, events: i64) -> Result<i64> {
     let row = tx.row(FOLD, [events.into()]).await?.ok_or_else(|| Error::internal("a count has a row"))?;
