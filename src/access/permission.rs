@@ -442,6 +442,7 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Query.dataplaneCredentials", "dataplane.credentials", Scope::DataplaneRead, Anyone, Write),
     rule("Tenant.layers", "provisioning.layers", Scope::TenantRead, Anyone, Read),
     rule("Tenant.placement", "provisioning.placement", Scope::TenantRead, Anyone, Read),
+    rule("Subscription.rolloutProgress", "rollout.watch", Scope::TemplateRead, Platform, Read),
     rule("Subscription.provisioningProgress", "provisioning.watch", Scope::TenantRead, Anyone, Read),
     rule("Subscription.tenantEvents", "tenant.watch", Scope::TenantRead, Anyone, Read),
     rule("TenantEvent.entry", "audit.read", Scope::AuditRead, Anyone, Read),

@@ -18,7 +18,7 @@ use crate::{
     provisioning::graphql::{PlaneMutation, PlaneQuery, ProvisioningQuery, ProvisioningSubscription},
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
-    templates::graphql::{TemplateMutation, TemplateQuery},
+    templates::graphql::{TemplateMutation, TemplateQuery, TemplateSubscription},
     tenancy::graphql::PartnerMutation,
     tenant_keys::graphql::TenantKeyMutation,
     usage::graphql::{UsageMutation, UsageQuery},
@@ -75,7 +75,7 @@ pub struct EnvironmentMutation(
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]
-pub struct Subscription(AuditSubscription, ProvisioningSubscription);
+pub struct Subscription(AuditSubscription, ProvisioningSubscription, TemplateSubscription);
 
 pub type TenantrySchema = Schema<Query, Mutation, Subscription>;
 

@@ -1,7 +1,8 @@
 //! Schema templates' part of the schema.
 
-use async_graphql::{ComplexObject, Context, ID, InputObject, Object, Result, SimpleObject};
+use async_graphql::{ComplexObject, Context, ID, InputObject, Object, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
+use futures::{Stream, StreamExt as _};
 
 use super::{
     File, NewRollout, NewTemplate, Progress, Rollout, RolloutState, Rules, SchemaState, Template, Templates, Trouble,
@@ -231,8 +232,11 @@ impl RolloutObject {
 
 impl RolloutObject {
     async fn read(ctx: &Context<'_>, scope: OperatorScope, id: RolloutId) -> Result<Self> {
-        let progress = handle(ctx)?.progress(&scope, id).await?;
-        Ok(Self { scope: Some(scope), ..progress.into() })
+        Ok(Self::of(handle(ctx)?.progress(&scope, id).await?, scope))
+    }
+
+    fn of(progress: Progress, scope: OperatorScope) -> Self {
+        Self { scope: Some(scope), ..progress.into() }
     }
 }
 
@@ -433,7 +437,7 @@ impl TemplateMutation {
     ///
     /// Scope: `auth:template:write`, operators only.
     async fn pause_rollout(&self, ctx: &Context<'_>, input: RolloutActionInput) -> Result<RolloutPayload> {
-        let (scope, id) = (enter_platform(ctx, "Mutation")?, id(&input)?);
+        let (scope, id) = (enter_platform(ctx, "Mutation")?, id(&input.id)?);
         let rollout = handle(ctx)?.pause(&scope, id, &conditions(ctx, None)).await?;
         Ok(RolloutPayload { rollout: RolloutObject::read(ctx, scope, rollout.rollout_id).await? })
     }
@@ -442,7 +446,7 @@ impl TemplateMutation {
     ///
     /// Scope: `auth:template:write`, operators only.
     async fn resume_rollout(&self, ctx: &Context<'_>, input: RolloutActionInput) -> Result<RolloutPayload> {
-        let (scope, id) = (enter_platform(ctx, "Mutation")?, id(&input)?);
+        let (scope, id) = (enter_platform(ctx, "Mutation")?, id(&input.id)?);
         let rollout = handle(ctx)?.resume(&scope, id, &conditions(ctx, None)).await?;
         Ok(RolloutPayload { rollout: RolloutObject::read(ctx, scope, rollout.rollout_id).await? })
     }
@@ -451,9 +455,29 @@ impl TemplateMutation {
     ///
     /// Scope: `auth:template:write`, operators only.
     async fn cancel_rollout(&self, ctx: &Context<'_>, input: RolloutActionInput) -> Result<RolloutPayload> {
-        let (scope, id) = (enter_platform(ctx, "Mutation")?, id(&input)?);
+        let (scope, id) = (enter_platform(ctx, "Mutation")?, id(&input.id)?);
         let rollout = handle(ctx)?.cancel(&scope, id, &conditions(ctx, None)).await?;
         Ok(RolloutPayload { rollout: RolloutObject::read(ctx, scope, rollout.rollout_id).await? })
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct TemplateSubscription;
+
+#[Subscription]
+impl TemplateSubscription {
+    /// How far a rollout is: now, at most once a second whenever that has changed, and at last how it has ended. Each message
+    /// says all there is to say: who comes back has missed nothing.
+    ///
+    /// Scope: `auth:template:read`, operators only.
+    async fn rollout_progress(
+        &self,
+        ctx: &Context<'_>,
+        rollout_id: ID,
+    ) -> Result<impl Stream<Item = Result<RolloutObject>> + use<>> {
+        let scope = enter_platform(ctx, "Subscription")?;
+        let watched = handle(ctx)?.watch(scope.clone(), id(&rollout_id)?).await?;
+        Ok(watched.map(move |progress| Ok(RolloutObject::of(progress?, scope.clone()))))
     }
 }
 
@@ -472,8 +496,8 @@ impl TenantSchema {
     }
 }
 
-fn id(input: &RolloutActionInput) -> crate::error::Result<RolloutId> {
-    input.id.parse().map_err(|_| Error::not_found())
+fn id(id: &ID) -> crate::error::Result<RolloutId> {
+    id.parse().map_err(|_| Error::not_found())
 }
 
 fn handle<'a>(ctx: &Context<'a>) -> crate::error::Result<&'a Templates> {

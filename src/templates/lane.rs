@@ -1,8 +1,7 @@
-//! One lane of a rollout: one connection to a cell, one tenant after the other, one round trip each; written down in the
-//! registry by the hundred.
+//! One lane of a rollout: one connection to a cell, one tenant after the other; written down in the registry by the hundred.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -11,33 +10,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Templates,
+    apply::{Outcome, Work},
     link::Link,
-    mark::Mark,
-    migration::Migration,
     plain::plain,
-    refusal::{Meaning, meaning},
     rollout::Rollout,
     rollout_store::{self, Due, Lane, Report, Span, TenantState},
-    script::{self, Place},
     store,
     work::is_running,
 };
 use crate::{
-    cells::stem,
-    error::{Context as _, Error, Result},
+    error::{Context as _, Result},
     journal::Entry,
-    platform::{db::ScriptFailure, random},
+    platform::random,
 };
-
-/// What became of one try.
-enum Outcome {
-    Applied,
-    Again(String),
-    Failed(String),
-    /// The cell does not answer: nobody's fault, and no try.
-    Away(String),
-    NotTried,
-}
 
 /// Why a batch is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +30,6 @@ enum End {
     Done,
     BrokenOff,
     CellAway,
-}
-
-/// What a lane works with.
-struct Work {
-    rollout: Rollout,
-    /// All up to the target.
-    migrations: Vec<Migration>,
-    /// Each of them as what runs without a fence, where it can.
-    plain: Vec<Option<String>>,
-    link: Link,
 }
 
 impl Templates {
@@ -80,9 +55,14 @@ impl Templates {
             if batch.is_empty() {
                 return Ok(());
             }
+            let is_last = batch.len() < self.0.rules.batch as usize;
             let (reports, end) = self.apply_all(&mut work, batch, stop).await;
+            // Counting all tenants of a rollout behind each batch would cost a large one more than the batches.
+            let may_turn = is_last || reports.iter().any(|report| report.state != TenantState::Applied);
             self.write_down(&work.rollout, reports).await?;
-            self.advance(lane.rollout).await?;
+            if may_turn {
+                self.advance(lane.rollout).await?;
+            }
             if end == End::CellAway {
                 return Ok(());
             }
@@ -104,6 +84,7 @@ impl Templates {
     /// The next tenants, while the lane is held and the rollout runs.
     async fn take(&self, lane: Lane, work: &mut Work) -> Result<Vec<Due>> {
         let tx = self.begin().await?;
+        rollout_store::look_up(&tx).await?;
         let now = tx.stamp().at;
         work.rollout = rollout_store::find(&tx, lane.rollout).await?.context("find the rollout")?;
         let until = self.until(&work.rollout, now);
@@ -121,21 +102,27 @@ impl Templates {
         let begun = Instant::now();
         let mut reports = Vec::with_capacity(batch.len());
         let mut end = End::Done;
-        for due in batch {
-            if end == End::Done && (stop.is_cancelled() || begun.elapsed() > self.0.rules.lease / 2) {
-                end = End::BrokenOff;
+        for group in work.groups(&batch) {
+            let is_begun = end == End::Done && !self.is_over(begun, stop);
+            let together = if is_begun { work.apply_together(group).await } else { Outcome::NotTried };
+            let is_each = matches!(together, Outcome::NotTried);
+            for due in group {
+                if end == End::Done && is_each && self.is_over(begun, stop) {
+                    end = End::BrokenOff;
+                }
+                let outcome = match end {
+                    End::Done if is_each => work.apply(due).await,
+                    End::Done => together.clone(),
+                    End::BrokenOff => Outcome::NotTried,
+                    End::CellAway => Outcome::Away("the cell does not answer".to_owned()),
+                };
+                match &outcome {
+                    Outcome::Failed(_) => end = End::BrokenOff,
+                    Outcome::Away(_) => end = End::CellAway,
+                    _ => {}
+                }
+                reports.push(self.report(work, due, outcome));
             }
-            let outcome = match end {
-                End::Done => work.apply(&due).await,
-                End::BrokenOff => Outcome::NotTried,
-                End::CellAway => Outcome::Away("the cell does not answer".to_owned()),
-            };
-            match &outcome {
-                Outcome::Failed(_) => end = End::BrokenOff,
-                Outcome::Away(_) => end = End::CellAway,
-                _ => {}
-            }
-            reports.push(self.report(work, &due, outcome));
         }
         // What is not on disk may be lost by the cell, and is not to be told.
         if let Err(error) = work.link.flush().await {
@@ -145,6 +132,10 @@ impl Templates {
             }
         }
         (reports, end)
+    }
+
+    fn is_over(&self, begun: Instant, stop: &CancellationToken) -> bool {
+        stop.is_cancelled() || begun.elapsed() > self.0.rules.lease / 2
     }
 
     fn report(&self, work: &Work, due: &Due, outcome: Outcome) -> Report {
@@ -170,8 +161,10 @@ impl Templates {
     /// Writes the reports, the versions, and what is worth an entry in each tenant's journal; all or nothing.
     async fn write_down(&self, rollout: &Rollout, reports: Vec<Report>) -> Result<()> {
         let tx = self.begin().await?;
+        rollout_store::look_up(&tx).await?;
         let now = tx.stamp().at;
-        let news = rollout_store::save(&tx, rollout.rollout_id, &reports, now).await?;
+        let news: BTreeSet<_> =
+            rollout_store::save(&tx, rollout.rollout_id, &reports, now).await?.into_iter().collect();
         let applied: Vec<_> =
             reports.iter().filter(|one| one.state == TenantState::Applied).map(|one| one.tenant).collect();
         rollout_store::note_versions(&tx, rollout, &applied, now).await?;
@@ -206,82 +199,4 @@ fn entry(rollout: &Rollout, report: &Report) -> Entry {
         "SchemaMigrationFailed"
     };
     Entry { after: Some(after), ..Entry::new(event, "schema", report.tenant) }
-}
-
-impl Work {
-    /// Brings one tenant from the version that was seen last to the target; from another, where it has that by now.
-    async fn apply(&mut self, due: &Due) -> Outcome {
-        let mut from = due.version;
-        for _ in 0..3 {
-            if from >= self.rollout.target {
-                return Outcome::Applied;
-            }
-            let refusal = match self.try_from(due, from).await {
-                Ok(()) => return Outcome::Applied,
-                Err(ScriptFailure::Refused(refusal)) => refusal,
-                Err(ScriptFailure::Broken(error)) => return self.away(&error),
-            };
-            match meaning(&refusal, missing(&self.migrations, from)) {
-                Meaning::Again(problem) => return self.rolled_back(Outcome::Again(problem)).await,
-                Meaning::Failed(problem) => {
-                    tracing::warn!(tenant = %due.tenant_id, problem, cause = %refusal.cause, "a migration failed");
-                    return self.rolled_back(Outcome::Failed(problem)).await;
-                }
-                Meaning::OtherMark => match self.version_of(due).await {
-                    Ok(Ok(version)) => from = version,
-                    Ok(Err(outcome)) => return outcome,
-                    Err(error) => return self.away(&error),
-                },
-            }
-        }
-        Outcome::Again("somebody else is at the tenant's schema".to_owned())
-    }
-
-    /// Without a fence, where none of what is missing needs one; what is refused there is tried behind it, where PostgreSQL
-    /// tells what and why.
-    async fn try_from(&mut self, due: &Due, from: i32) -> Result<(), ScriptFailure> {
-        let name = stem(due.tenant_id);
-        let mark = |version| Mark { template: self.rollout.template.clone(), version };
-        let (before, after) = ((from > 0).then(|| mark(from)), mark(self.rollout.target));
-        let (place, marks) = (Place { schema: &name, role: &name }, (before.as_ref(), &after));
-        let (migrations, rules) = (missing(&self.migrations, from), &self.rollout.rules);
-        let plain: Option<Vec<_>> = missing(&self.plain, from).iter().map(Option::as_deref).collect();
-        if let Some(plain) = plain {
-            let script = script::plain_transaction(place, marks, &plain, rules);
-            match self.link.plain(&due.database_name, &script).await {
-                Err(ScriptFailure::Refused(refusal)) if !matches!(meaning(&refusal, migrations), Meaning::Again(_)) => {
-                    self.link.roll_back().await;
-                }
-                outcome => return outcome,
-            }
-        }
-        let script = script::transaction(place, marks, migrations, rules);
-        self.link.fenced(&due.database_name, &script).await
-    }
-
-    fn away(&mut self, error: &Error) -> Outcome {
-        self.link.close();
-        Outcome::Away(error.message().to_owned())
-    }
-
-    /// The version that the schema says it is at, or what that means where it says something else.
-    async fn version_of(&mut self, due: &Due) -> Result<Result<i32, Outcome>> {
-        let seen = self.link.seen(&due.database_name, &stem(due.tenant_id)).await?;
-        Ok(match seen.mark() {
-            _ if !seen.exists => Err(Outcome::Again("the tenant has no schema yet".to_owned())),
-            None => Ok(0),
-            Some(mark) if mark.template == self.rollout.template => Ok(mark.version),
-            Some(mark) => Err(Outcome::Failed(format!("the schema is made of the template {}", mark.template))),
-        })
-    }
-
-    async fn rolled_back(&mut self, outcome: Outcome) -> Outcome {
-        self.link.roll_back().await;
-        outcome
-    }
-}
-
-/// Those behind version `from`.
-fn missing<T>(all: &[T], from: i32) -> &[T] {
-    &all[usize::try_from(from).unwrap_or_default()..]
 }

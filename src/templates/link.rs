@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{
     mark::{self, Seen},
-    script::{FLUSH, PREPARE, ROLLBACK},
+    rollout::Rules,
+    script::{self, FLUSH, ROLLBACK},
 };
 use crate::{
     error::{Context as _, Error, Kind, Result},
@@ -50,14 +51,25 @@ impl Link {
         self.run(script).await
     }
 
-    /// Runs a [`super::script::plain_transaction`].
-    pub(super) async fn plain(&mut self, database: &str, script: &str) -> Result<(), ScriptFailure> {
+    /// Runs one [`script::plain_transaction`] or several, of so many tenants.
+    pub(super) async fn plain(
+        &mut self,
+        database: &str,
+        script: &str,
+        rules: &Rules,
+        tenants: u32,
+    ) -> Result<(), ScriptFailure> {
         let open = self.open(database).await.map_err(ScriptFailure::Broken)?;
-        open.wear += WEAR_OF_PLAIN;
+        open.wear += WEAR_OF_PLAIN * tenants;
         if !std::mem::replace(&mut open.is_prepared, true) {
-            self.run(PREPARE).await?;
+            self.run(&script::preparation(rules)).await?;
         }
         self.run(script).await
+    }
+
+    /// How long the cell may be silent.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Takes back what a refused script has left, or closes the connection.
@@ -96,10 +108,9 @@ impl Link {
 
     async fn run(&mut self, script: &str) -> Result<(), ScriptFailure> {
         let open = self.open.as_mut().ok_or_else(|| ScriptFailure::Broken(lost()))?;
+        self.is_unflushed = true; // of several transactions those before one that is refused are committed
         let timed = tokio::time::timeout(self.patience, open.session.script(script)).await;
-        timed.unwrap_or_else(|_| Err(ScriptFailure::Broken(Error::unavailable("a cell does not answer"))))?;
-        self.is_unflushed = true;
-        Ok(())
+        timed.unwrap_or_else(|_| Err(ScriptFailure::Broken(Error::unavailable("a cell does not answer"))))
     }
 
     /// Of a database that was left, what was committed is on disk, too.
@@ -112,6 +123,9 @@ impl Link {
             self.open = None;
         }
         if self.open.is_none() {
+            if self.is_unflushed {
+                return Err(lost()); // until the batch has ended, and that was said
+            }
             let session = self.db.session(database).await?;
             self.open = Some(Open { database: database.to_owned(), session, wear: 0, is_prepared: false });
         }

@@ -9,6 +9,7 @@
 //! *Emits*: SchemaTemplateRegistered; RolloutStarted, RolloutPaused, RolloutResumed, RolloutStopped, RolloutCancelled,
 //! RolloutCompleted; SchemaMigrated, SchemaMigrationFailed in the tenant's journal.
 
+mod apply;
 mod catalogue;
 mod control;
 pub mod graphql;
@@ -28,6 +29,7 @@ mod statements;
 mod store;
 mod template;
 mod tokens;
+mod watch;
 mod work;
 
 use std::sync::Arc;

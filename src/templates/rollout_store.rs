@@ -2,13 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
-use serde::Serialize;
 
 use super::rollout::{Count, Rollout};
 use crate::{
     error::{Error, Result},
     platform::{
-        db::{Tx, violated_constraint},
+        db::{Tx, column, violated_constraint},
         ids::{CellId, LeaseId, RolloutId, TenantId},
     },
 };
@@ -67,7 +66,7 @@ const HOLD: &str = "
 const RELEASE: &str = "
     update tenantry.rollout_lanes set cell_id = null, lease_token = null, lease_until = null
     where rollout_id = $1 and lease_token = $2";
-/// Who is being moved is migrated where it comes to be. In the order of the index, by wave and time: sorting all that is due for each batch would cost more than it gains.
+/// Who is being moved is migrated where it comes to be. The order is the index's own: nothing is sorted, and who is done is not met.
 const TAKE: &str = "
     with due as (
       select t.tenant_id, p.database_name, s.version
@@ -76,18 +75,23 @@ const TAKE: &str = "
       where t.rollout_id = $1 and t.state = 'PENDING' and t.wave <= $2 and t.due_at <= $4
         and (t.lease_until is null or t.lease_until <= $4)
         and not exists (select from tenantry.provisioning e where e.tenant_id = t.tenant_id and e.move_hold in ('MOVING', 'SWITCHING'))
-      limit $5 for update of t skip locked)
+      order by t.wave, t.due_at limit $5 for update of t skip locked)
     update tenantry.rollout_tenants t set lease_until = $6 from due where t.rollout_id = $1 and t.tenant_id = due.tenant_id
     returning t.tenant_id, t.attempts, due.database_name, due.version";
 /// Answers who was still to be done: nobody is counted, or told of, twice.
 const SAVE: &str = "
     update tenantry.rollout_tenants t set state = r.state, attempts = r.attempts, problem = r.problem, due_at = r.due_at,
-      lease_until = null, done_at = case when r.state = 'PENDING' then null else $3::timestamptz end
-    from jsonb_to_recordset($2::jsonb) as r (tenant uuid, state text, attempts integer, problem text, due_at timestamptz)
+      lease_until = null, done_at = case when r.state = 'PENDING' then null else $7::timestamptz end
+    from unnest($2::uuid[], $3::text[], $4::integer[], $5::text[], $6::timestamptz[])
+      as r (tenant, state, attempts, problem, due_at)
     where t.rollout_id = $1 and t.tenant_id = r.tenant and t.state = 'PENDING' returning t.tenant_id";
 const NOTE_VERSIONS: &str = "
     update tenantry.tenant_templates s set version = $3, schema_hash = null, verified_at = null, drift = '[]', migrated_at = $4
     where template = $1 and tenant_id = any($2::uuid[]) and version < $3";
+/// For a hundred of a hundred thousand rows the planner would go through all of them: it takes look-ups for dearer than they are.
+const LOOK_UP: &str = "
+    select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+      set_config('enable_mergejoin', 'off', true)";
 const PACE: &str = "
     select count(*) as done from tenantry.rollout_tenants where rollout_id = $1 and done_at > $2 and state in ('APPLIED', 'FAILED')";
 const TROUBLES: &str = "
@@ -105,7 +109,7 @@ pub(super) struct Due {
 }
 
 /// What became of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(super) struct Report {
     pub(super) tenant: TenantId,
     pub(super) state: TenantState,
@@ -114,12 +118,21 @@ pub(super) struct Report {
     pub(super) due_at: DateTime<Utc>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TenantState {
     Pending,
     Applied,
     Failed,
+}
+
+impl TenantState {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Applied => "APPLIED",
+            Self::Failed => "FAILED",
+        }
+    }
 }
 
 /// A tenant that waits, or has failed, and why.
@@ -277,9 +290,23 @@ pub(super) async fn take(tx: &Tx, rollout: &Rollout, lane: Lane, span: Span, lim
 
 /// Writes results down; answers of whom nobody had yet.
 pub(super) async fn save(tx: &Tx, rollout: RolloutId, results: &[Report], now: DateTime<Utc>) -> Result<Vec<TenantId>> {
-    let rows = serde_json::to_value(results).map_err(Error::internal)?;
-    let rows = tx.rows(SAVE, [rollout.into(), rows.into(), now.into()]).await?;
+    let values = [
+        rollout.into(),
+        column(results, |report| report.tenant.uuid()),
+        column(results, |report| report.state.name().to_owned()),
+        column(results, |report| report.attempts),
+        column(results, |report| report.problem.clone()),
+        column(results, |report| report.due_at),
+        now.into(),
+    ];
+    let rows = tx.rows(SAVE, values).await?;
     Ok(rows.iter().map(|row| row.try_get("", "tenant_id")).collect::<Result<_, _>>()?)
+}
+
+/// For a transaction of batches: all tables are asked by their keys.
+pub(super) async fn look_up(tx: &Tx) -> Result<()> {
+    tx.row(LOOK_UP, []).await?;
+    Ok(())
 }
 
 pub(super) async fn note_versions(tx: &Tx, rollout: &Rollout, tenants: &[TenantId], now: DateTime<Utc>) -> Result<()> {

@@ -44,27 +44,26 @@ pub(super) fn transaction(
 }
 
 /// What [`plain_transaction`] needs of the session; gone with the next [`ROLLBACK`] or [`transaction`].
-pub(super) const PREPARE: &str = "
-    PREPARE tenantry_lock(text) AS SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0));
-    PREPARE tenantry_mark(text, text) AS SELECT CASE WHEN (
-        SELECT description FROM pg_catalog.pg_description WHERE objoid = pg_catalog.to_regnamespace(pg_catalog.quote_ident($1))
-          AND classoid = 'pg_catalog.pg_namespace'::regclass AND objsubid = 0) IS DISTINCT FROM $2
-      THEN pg_catalog.concat('another mark')::int END";
+pub(super) fn preparation(rules: &Rules) -> String {
+    format!(
+        "SET synchronous_commit = off;\nSET lock_timeout = {};\nSET statement_timeout = {};
+PREPARE tenantry_lock(text) AS SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0));
+PREPARE tenantry_mark(text, text) AS SELECT CASE WHEN (
+    SELECT description FROM pg_catalog.pg_description WHERE objoid = pg_catalog.to_regnamespace(pg_catalog.quote_ident($1))
+      AND classoid = 'pg_catalog.pg_namespace'::regclass AND objsubid = 0) IS DISTINCT FROM $2
+  THEN pg_catalog.concat('another mark')::int END",
+        rules.lock_timeout_ms, rules.statement_timeout_ms
+    )
+}
 
 /// As [`transaction`], of migrations in which no code of a tenant's own can run: with the rights of its role, and no fence.
 /// Whatever it is refused for, [`transaction`] is there to say.
-pub(super) fn plain_transaction(
-    place: Place<'_>,
-    (from, to): (Option<&Mark>, &Mark),
-    migrations: &[&str],
-    rules: &Rules,
-) -> String {
+pub(super) fn plain_transaction(place: Place<'_>, (from, to): (Option<&Mark>, &Mark), migrations: &[String]) -> String {
     let (schema, name, role) = (quoted(place.schema), literal(place.schema), quoted(place.role));
     let from = from.map_or_else(|| "NULL".to_owned(), |mark| literal(&mark.comment()));
     format!(
-        "BEGIN;\nSET LOCAL synchronous_commit = off;\n{}EXECUTE tenantry_lock({name});\nEXECUTE tenantry_mark({name}, {from});
-COMMENT ON SCHEMA {schema} IS {};\nSET LOCAL ROLE {role};\nSET LOCAL search_path = {schema}, pg_temp;\n{};\nCOMMIT",
-        limits(rules),
+        "BEGIN;\nEXECUTE tenantry_lock({name});\nEXECUTE tenantry_mark({name}, {from});\nCOMMENT ON SCHEMA {schema} IS {};
+SET LOCAL ROLE {role};\nSET LOCAL search_path = {schema}, pg_temp;\n{};\nCOMMIT",
         literal(&to.comment()),
         migrations.join(";\n")
     )

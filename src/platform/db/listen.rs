@@ -23,6 +23,8 @@ use crate::{
 
 /// The channel of all notifications. Payloads are ids only: who hears one reads the row again under its own policy.
 const CHANNEL: &str = "tenantry";
+/// Between payloads that came as one.
+pub const SEPARATOR: &str = ",";
 
 /// How often the lease is renewed.
 const BEAT: Duration = Duration::from_millis(200);
@@ -167,7 +169,12 @@ impl Connected {
 }
 
 async fn tell(told: &mpsc::Sender<Told>, heard: &PgNotification) -> bool {
-    told.send(Told::Heard(Heard::Notified(heard.payload().to_owned()))).await.is_ok()
+    for payload in heard.payload().split(SEPARATOR) {
+        if told.send(Told::Heard(Heard::Notified(payload.to_owned()))).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// Answers who else is listed. Nothing on this connection needs to survive a crash of the database: durability is not waited for.

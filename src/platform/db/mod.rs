@@ -32,10 +32,10 @@ pub use self::{
     cell::{CellAddress, CellDb, CellLimits, CellSession, CellTx, Refusal, ScriptFailure},
     failure::{sqlstate, violated_constraint},
     hearing::Hearing,
-    listen::{Heard, Listener, Told},
+    listen::{Heard, Listener, SEPARATOR, Told},
     migrate::{is_current, migrate},
     place::Place,
-    tx::Tx,
+    tx::{Tx, column},
 };
 use crate::{
     config,

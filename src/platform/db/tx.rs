@@ -65,6 +65,14 @@ impl Tx {
     }
 }
 
+/// One column of rows that a statement takes as arrays.
+pub fn column<R, T>(rows: &[R], of: impl Fn(&R) -> T) -> Value
+where
+    Vec<T>: Into<Value>,
+{
+    rows.iter().map(of).collect::<Vec<_>>().into()
+}
+
 fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
     Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
 }
