@@ -54,6 +54,9 @@ pub fn router(app: &App) -> Router {
     let engine = Arc::new(Engine::new(app.clone()));
     let graphql = GraphQl { engine, streams: Streams::default(), sockets: sockets(app) };
     let (ready, metrics) = (app.clone(), app.clone());
+    let (around, cors) =
+        (middleware::from_fn_with_state(Arc::new(app.clone()), enter), cors(&app.config.server.allowed_origins));
+    let usage = for_callers(app, crate::usage::http::router(app.usage.clone(), app.config.server.body_bytes));
     Router::new()
         .route("/graphql", any(graphql_entry).with_state(graphql))
         .route("/v1/rate/check", get(rate_check::check).with_state(Arc::new(app.clone())))
@@ -64,15 +67,16 @@ pub fn router(app: &App) -> Router {
         .merge(console::router())
         .merge(crate::oauth::http::router(app.oauth.clone()))
         .merge(for_callers(app, crate::flags::http::router(app.flags.clone())))
-        .merge(for_callers(app, crate::usage::http::router(app.usage.clone(), app.config.server.body_bytes)))
         .fallback(|| async { refusal(&Error::not_found(), StatusCode::NOT_FOUND, "") })
         // One layer of many: each that a router gets by itself is a box more for every request.
         .layer((
-            middleware::from_fn_with_state(Arc::new(app.clone()), enter),
-            cors(&app.config.server.allowed_origins),
+            around.clone(),
+            cors.clone(),
             RequestBodyLimitLayer::new(app.config.server.body_bytes),
             DefaultBodyLimit::disable(),
         ))
+        // Bounds bodies itself, where it does not read them bit by bit.
+        .merge(usage.layer((around, cors)))
 }
 
 /// Paths for who sends a valid token and is within its rate: the caller is in the request's extensions. What a path asks of its caller, it looks up

@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use serde_json::Map;
 
-use super::{Aggregation, Dimension, Outcome, RawEvent, Rounding, Total, Usage, Window, dimension::GroupBy};
+use super::{Aggregation, Dimension, Outcome, Patience, RawEvent, Rounding, Total, Usage, Window, dimension::GroupBy};
 use crate::{
     access,
     error::Error,
@@ -254,7 +254,7 @@ impl UsageMutation {
         let caller = access::graphql::caller(ctx)?;
         let permission = access::graphql::permission_here(ctx, "Mutation")?;
         let events: Vec<_> = input.events.into_iter().map(Into::into).collect();
-        let recorded = handle(ctx)?.record(&caller, permission, &events).await?;
+        let recorded = handle(ctx)?.record(&caller, permission, &events, Patience::None).await?;
         let (accepted, duplicates, refused) = (recorded.accepted(), recorded.duplicates(), recorded.refused());
         let results = recorded.0.into_iter().enumerate().map(result).collect();
         Ok(RecordUsagePayload { accepted, duplicates, refused, results })

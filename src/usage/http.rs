@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, FromRequest as _, Request, State, rejection::BytesRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::post,
@@ -15,12 +15,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
-    Usage, cloud_event,
+    Patience, Usage, cloud_event,
     event::RawEvent,
-    recording::{Outcome, Recorded, Refusal},
+    lines,
+    recording::{Outcome, Recorded},
+    tally::Tally,
 };
 use crate::{
-    access::{self, Caller},
+    access::{self, Caller, Permission},
     error::{Error, Kind, Result},
 };
 
@@ -29,7 +31,8 @@ const EVENTS: &str = "/api/v1/usage/events";
 
 type Body = Result<Bytes, BytesRejection>;
 
-/// The endpoints, for callers that who serves this router has put into the request's extensions.
+/// The endpoints, for callers that who serves this router has put into the request's extensions. A body may have `body_bytes`,
+/// but for lines, which are counted as they arrive, however many come: no other limit may stand before this router.
 pub fn router(usage: Usage, body_bytes: usize) -> Router {
     Router::new()
         .route(METER, post(meter))
@@ -82,13 +85,15 @@ async fn meter(
     record(&usage, &caller, METER, sent).await
 }
 
-async fn events(
-    State(usage): State<Usage>,
-    Extension(caller): Extension<Arc<Caller>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let sent = read(body).and_then(|body| match content_type(&headers).as_str() {
+async fn events(State(usage): State<Usage>, Extension(caller): Extension<Arc<Caller>>, request: Request) -> Response {
+    let headers = request.headers().clone();
+    if content_type(&headers) == "application/x-ndjson" {
+        return match permitted(&caller, EVENTS) {
+            Ok(permission) => told(&lines::record(&usage, &caller, permission, request.into_body()).await),
+            Err(error) => refused(Refused::from(error)),
+        };
+    }
+    let sent = read(Bytes::from_request(request, &()).await).and_then(|body| match content_type(&headers).as_str() {
         "application/cloudevents+json" => {
             Ok(Sent { events: vec![cloud_event::structured(text(&body)?)], is_single: true })
         }
@@ -98,11 +103,6 @@ async fn events(
         }
         _ if cloud_event::is_binary(&headers) => {
             Ok(Sent { events: vec![cloud_event::binary(&headers, text(&body)?)], is_single: true })
-        }
-        "application/x-ndjson" => {
-            // Cut into lines first: one that is no text is no reason to refuse the others.
-            let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-            Ok(Sent { events: lines.map(|line| one(text(line)?)).collect(), is_single: false })
         }
         _ => Err(unsupported(
             "the body must be application/cloudevents+json, application/cloudevents-batch+json or application/x-ndjson, or the request a CloudEvent in binary mode",
@@ -126,7 +126,7 @@ fn read(body: Body) -> Result<Bytes, Refused> {
     })
 }
 
-fn text(bytes: &[u8]) -> Result<&str> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| Error::invalid("body", "must be UTF-8"))
 }
 
@@ -147,7 +147,7 @@ fn items(body: &str) -> Result<Vec<&RawValue>> {
     serde_json::from_str(body).map_err(|error| Error::invalid("body", format!("must be a JSON list: {error}")))
 }
 
-fn one(text: &str) -> Result<RawEvent> {
+pub(super) fn one(text: &str) -> Result<RawEvent> {
     let meter: Meter<'_> =
         serde_json::from_str(text).map_err(|error| Error::invalid("event", format!("is no usage event: {error}")))?;
     Ok(RawEvent {
@@ -173,39 +173,44 @@ pub(super) fn quantity_text(raw: &RawValue) -> Result<String> {
     }
 }
 
+fn permitted(caller: &Caller, path: &'static str) -> Result<&'static Permission> {
+    let permission = access::permission("POST", path)
+        .ok_or_else(|| Error::internal(format!("{path} is missing in the table of permissions")))?;
+    caller.require(permission)?;
+    Ok(permission)
+}
+
 async fn record(usage: &Usage, caller: &Arc<Caller>, path: &'static str, sent: Result<Sent, Refused>) -> Response {
     let recorded = async {
-        let permission = access::permission("POST", path)
-            .ok_or_else(|| Error::internal(format!("{path} is missing in the table of permissions")))?;
-        caller.require(permission)?;
+        let permission = permitted(caller, path)?;
         let sent = sent?;
-        let (mut good, mut bad) = (Vec::with_capacity(sent.events.len()), Vec::new());
-        for (place, event) in sent.events.into_iter().enumerate() {
-            match event {
-                Ok(event) => good.push(event),
-                Err(error) => bad.push((place, error)),
-            }
-        }
-        let mut outcomes = usage.record(caller, permission, &good).await?.0;
-        for (place, error) in bad {
-            outcomes.insert(place, Outcome::Refused(error.into()));
-        }
-        Ok((Recorded(outcomes), sent.is_single))
+        Ok((usage.record_each(caller, permission, sent.events, Patience::None).await?, sent.is_single))
     };
     match recorded.await {
         Ok((recorded, true)) => single(&recorded),
-        Ok((recorded, false)) => several(&recorded),
-        Err(Refused { status, error }) => {
-            if matches!(error.kind(), Kind::Internal | Kind::Unavailable) {
-                tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "usage is not counted");
-            }
-            let mut response = answer(status, &errors(error.message(), error.extensions()));
-            if error.kind() == Kind::Unavailable {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            response
-        }
+        Ok((recorded, false)) => told(&Tally::of(&recorded)),
+        Err(error) => refused(error),
     }
+}
+
+fn refused(Refused { status, error }: Refused) -> Response {
+    warn(&error);
+    let response = answer(status, &errors(error.message(), error.extensions()));
+    later(response, &error)
+}
+
+fn warn(error: &Error) {
+    if matches!(error.kind(), Kind::Internal | Kind::Unavailable) {
+        tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "usage is not counted");
+    }
+}
+
+/// Where it may go a moment later, says so.
+fn later(mut response: Response, error: &Error) -> Response {
+    if error.kind() == Kind::Unavailable {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 fn single(recorded: &Recorded) -> Response {
@@ -219,21 +224,16 @@ fn single(recorded: &Recorded) -> Response {
     }
 }
 
-/// Counts, and of each event that was not accepted its place (from 0) and why.
-fn several(recorded: &Recorded) -> Response {
-    let told = |(index, outcome): (usize, &Outcome)| match outcome {
-        Outcome::Accepted => None,
-        Outcome::Duplicate => Some(json!({ "index": index, "status": "duplicate" })),
-        Outcome::Refused(Refusal { kind, field, message }) => Some(
-            json!({ "index": index, "status": "refused", "code": kind.code(), "field": field, "message": message }),
-        ),
+/// What became of several; of those that were broken off, the first ones, and why it was not all.
+fn told(tally: &Tally) -> Response {
+    let mut body = tally.body();
+    let Some(error) = &tally.broken_off else {
+        let status = if tally.is_for_nothing() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        return answer(status, &body);
     };
-    let results: Vec<_> = recorded.0.iter().enumerate().filter_map(told).collect();
-    let (accepted, duplicates, refused) = (recorded.accepted(), recorded.duplicates(), recorded.refused());
-    let is_for_nothing = refused > 0 && refused == recorded.0.len();
-    let status = if is_for_nothing { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    let counts = json!({ "accepted": accepted, "duplicates": duplicates, "refused": refused, "results": results });
-    answer(status, &counts)
+    warn(error);
+    body["errors"] = errors(error.message(), error.extensions())["errors"].take();
+    later(answer(error.kind().http_status(), &body), error)
 }
 
 fn errors(message: &str, extensions: Value) -> Value {

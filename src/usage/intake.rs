@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 use super::{event::Event, store};
@@ -24,6 +24,17 @@ pub(super) struct Intake {
     isolation: Isolation,
     rules: config::Usage,
     line: Mutex<Line>,
+    /// Raised when what waits has become less.
+    room: Notify,
+}
+
+/// What is done where too much waits already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It is refused: the sender comes again.
+    None,
+    /// It is waited: the sender sends no more meanwhile.
+    UntilThereIsRoom,
 }
 
 #[derive(Debug, Default)]
@@ -43,33 +54,49 @@ struct Waiting {
 
 impl Intake {
     pub(super) fn new(isolation: Isolation, rules: config::Usage) -> Self {
-        Self { isolation, rules, line: Mutex::default() }
+        Self { isolation, rules, line: Mutex::default(), room: Notify::new() }
     }
 
     /// Has the events counted, with whatever else waits: answers for each whether it is new.
-    pub(super) async fn submit(self: &Arc<Self>, events: Vec<Event>) -> Result<Vec<bool>> {
+    pub(super) async fn submit(self: &Arc<Self>, events: Vec<Event>, patience: Patience) -> Result<Vec<bool>> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
         let (reply, answer) = oneshot::channel();
-        if self.join(Waiting { events, reply })? {
+        if self.join(Waiting { events, reply }, patience).await? {
             let intake = self.clone();
             tokio::spawn(async move { intake.drive().await });
         }
         answer.await.map_err(|_| Error::internal("a batch of usage ended without an answer"))?
     }
 
+    /// Queues behind what waits. Answers whether one more lane has to be driven.
+    async fn join(&self, mut waiting: Waiting, patience: Patience) -> Result<bool> {
+        loop {
+            // Before the look: what makes room in between is heard.
+            let room = self.room.notified();
+            match self.try_join(waiting) {
+                Ok(is_wanted) => return Ok(is_wanted),
+                Err(_) if patience == Patience::None => {
+                    let refusal = "more usage arrives than can be taken; send the same again in a second";
+                    let told = serde_json::json!({ "retryAfterSeconds": 1 });
+                    return Err(Error::new(Kind::Unavailable, refusal).with(told));
+                }
+                Err(back) => waiting = back,
+            }
+            room.await;
+        }
+    }
+
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues behind what waits. Answers whether one more lane has to be driven.
-    fn join(&self, waiting: Waiting) -> Result<bool> {
+    /// Gives back what there is no room for. Whoever comes first is let in, however much it is.
+    fn try_join(&self, waiting: Waiting) -> Result<bool, Waiting> {
         let mut line = self.line();
-        // Whoever comes first is let in, however much it is.
         if line.events > 0 && line.events + waiting.events.len() > self.rules.waiting_events {
-            let refusal = "more usage arrives than can be taken; send the same again in a second";
-            return Err(Error::new(Kind::Unavailable, refusal).with(serde_json::json!({ "retryAfterSeconds": 1 })));
+            return Err(waiting);
         }
         line.events += waiting.events.len();
         line.waiting.push_back(waiting);
@@ -100,6 +127,7 @@ impl Intake {
             batch.extend(line.waiting.pop_front());
         }
         line.events -= events;
+        self.room.notify_waiters();
         if batch.is_empty() {
             line.lanes -= 1;
             return None;

@@ -17,10 +17,12 @@ pub mod graphql;
 pub mod http;
 mod intake;
 mod label;
+mod lines;
 mod quantity;
 mod recording;
 mod retention;
 mod store;
+mod tally;
 mod total;
 mod window;
 
@@ -30,6 +32,7 @@ use self::intake::Intake;
 pub use self::{
     dimension::{Aggregation, Dimension, Dimensions, Rounding},
     event::RawEvent,
+    intake::Patience,
     recording::{Outcome, Recorded, Refusal},
     total::Total,
     window::Window,

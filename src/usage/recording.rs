@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Usage,
+    Patience, Usage,
     dimension::Dimensions,
     event::{Event, RawEvent},
 };
@@ -60,7 +60,13 @@ impl From<Error> for Refusal {
 impl Usage {
     /// Counts what `caller` may have counted. A bad event is refused by itself; an error is of all, and then nothing is known to be
     /// counted: the same may be sent again.
-    pub async fn record(&self, caller: &Arc<Caller>, permission: &Permission, sent: &[RawEvent]) -> Result<Recorded> {
+    pub async fn record(
+        &self,
+        caller: &Arc<Caller>,
+        permission: &Permission,
+        sent: &[RawEvent],
+        patience: Patience,
+    ) -> Result<Recorded> {
         caller.require(permission)?;
         let catalogue = self.tenancy.snapshots().catalogue().await?;
         let (dimensions, now) = (catalogue.part::<Dimensions>()?, self.isolation.clock().now());
@@ -80,7 +86,7 @@ impl Usage {
                 Err(refusal) => Some(refusal),
             });
         }
-        let mut is_new = self.intake.submit(events).await?.into_iter();
+        let mut is_new = self.intake.submit(events, patience).await?.into_iter();
         let outcome = |refused: Option<Refusal>| match refused {
             Some(refusal) => Outcome::Refused(refusal),
             None if is_new.next().unwrap_or_default() => Outcome::Accepted,
@@ -91,6 +97,29 @@ impl Usage {
         count("duplicate", recorded.duplicates());
         count("refused", recorded.refused());
         Ok(recorded)
+    }
+
+    /// The same of what was read one by one: what is no event is refused in its place.
+    pub async fn record_each(
+        &self,
+        caller: &Arc<Caller>,
+        permission: &Permission,
+        sent: Vec<Result<RawEvent>>,
+        patience: Patience,
+    ) -> Result<Recorded> {
+        let (mut good, mut bad) = (Vec::with_capacity(sent.len()), Vec::new());
+        for (place, event) in sent.into_iter().enumerate() {
+            match event {
+                Ok(event) => good.push(event),
+                Err(error) => bad.push((place, error)),
+            }
+        }
+        let mut outcomes = self.record(caller, permission, &good, patience).await?.0;
+        count("refused", bad.len());
+        for (place, error) in bad {
+            outcomes.insert(place, Outcome::Refused(error.into()));
+        }
+        Ok(Recorded(outcomes))
     }
 
     /// The tenant of an event, if the caller may write its usage. The outer error is not the event's.

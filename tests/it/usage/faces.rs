@@ -157,13 +157,10 @@ async fn more_than_the_server_takes_is_told_to_come_again_and_nothing_is_lost() 
     let client = service(&app, &tenant).await;
     let (mut accepted, mut told_to_wait) = (0, 0);
     let request = async |number: usize| {
-        let lines: Vec<_> = (0..50)
-            .map(|line| {
-                json!({ "dimension": "api_calls", "quantity": 1, "idempotency_key": format!("{number}-{line}") })
-                    .to_string()
-            })
+        let events: Vec<_> = (0..50)
+            .map(|event| json!({ "dimension": "api_calls", "quantity": 1, "idempotency_key": format!("{number}-{event}") }))
             .collect();
-        send(&client, EVENTS, "application/x-ndjson", lines.join("\n")).await
+        send(&client, METER, "application/json", json!(events).to_string()).await
     };
     let answers = futures::future::join_all((0..60).map(&request)).await;
     for answer in answers {

@@ -2,6 +2,7 @@
 
 mod faces;
 mod storm;
+mod stream;
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
