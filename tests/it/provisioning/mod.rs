@@ -12,6 +12,7 @@ mod kills;
 mod nats;
 mod outage;
 mod planes;
+mod private;
 mod probes;
 pub(crate) mod proxy;
 mod redis;
