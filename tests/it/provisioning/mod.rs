@@ -19,6 +19,7 @@ mod redis;
 mod storage;
 mod tcp_proxy;
 mod tenants;
+mod told_once;
 
 use std::time::{Duration, Instant};
 
