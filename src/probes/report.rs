@@ -79,15 +79,20 @@ fn unshown(outcome: Outcome, attempts: &[Attempt]) -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub(super) struct OpenThings(pub(super) BTreeSet<OpenThing>);
 
+/// One thing that was let through, of one layer in one place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct OpenThing {
-    pub(super) layer: String,
+pub struct OpenThing {
+    pub layer: String,
     pub(super) place: String,
-    pub(super) cell: String,
-    pub(super) what: String,
+    pub cell: String,
+    pub what: String,
 }
 
 impl OpenThings {
+    pub(super) fn layers(&self) -> BTreeSet<String> {
+        self.0.iter().map(|open| open.layer.clone()).collect()
+    }
+
     /// With what `probes` found. What was open and shows nothing this time, as its server is down, stays open.
     pub(super) fn after(&self, probes: &[LayerProbe]) -> Self {
         let found = probes.iter().flat_map(|probe| {
@@ -120,6 +125,8 @@ pub struct ProbesReport {
     /// Whether it is too long ago to show anything.
     pub stale: bool,
     pub layers: Vec<LayerProbe>,
+    /// What was let through in this run or an earlier one, and was not shown to be shut since.
+    pub open: Vec<OpenThing>,
 }
 
 #[cfg(test)]

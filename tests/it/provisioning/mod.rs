@@ -16,6 +16,7 @@ mod private;
 mod probes;
 pub(crate) mod proxy;
 mod redis;
+mod standing;
 mod storage;
 mod tcp_proxy;
 mod tenants;
