@@ -47,7 +47,7 @@ pub struct IsolationProbe {
     /// The cell's name; null where the layer is on a server that is no cell.
     cell: Option<String>,
     outcome: Outcome,
-    /// Why it is INCONCLUSIVE; empty where it is not.
+    /// Why it is INCONCLUSIVE or NOT_HERE; empty where it is neither.
     reason: String,
     attempts: Vec<IsolationAttempt>,
     at: DateTime<Utc>,

@@ -21,7 +21,7 @@ pub struct LayerProbe {
     /// The cell's name.
     pub cell: String,
     pub outcome: Outcome,
-    /// Why it is INCONCLUSIVE: it could not be tried as a whole, or some of it showed nothing.
+    /// Why it is INCONCLUSIVE: it could not be tried as a whole, or some of it showed nothing. Why it is NOT_HERE.
     pub reason: String,
     pub attempts: Attempts,
     pub at: DateTime<Utc>,
@@ -39,6 +39,10 @@ impl LayerProbe {
 
     pub(super) fn not_tried(cell: Option<&Cell>, layer: &str, reason: &str, at: DateTime<Utc>) -> Self {
         Self { reason: reason.to_owned(), ..Self::of(cell, layer, at) }
+    }
+
+    pub(super) fn not_here(cell: Option<&Cell>, layer: &str, reason: &str, at: DateTime<Utc>) -> Self {
+        Self { outcome: Outcome::NotHere, ..Self::not_tried(cell, layer, reason, at) }
     }
 
     pub(super) fn of_registry(attempts: Vec<Attempt>, at: DateTime<Utc>) -> Self {
@@ -144,6 +148,8 @@ mod tests {
         assert_eq!(open.after(&probe(vec![])), open, "its server is down");
         assert_eq!(open.after(&probe(vec![Attempt::inconclusive("read", "no answer")])), open);
         assert_eq!(open.after(&probe(vec![Attempt::refused("read")])), OpenThings::default());
+        let gone = LayerProbe::not_here(None, "redis", "it is gone", DateTime::UNIX_EPOCH);
+        assert_eq!(open.after(&[gone]), OpenThings::default(), "what it is made of is gone");
         assert_eq!(open.after(&[]), OpenThings::default(), "there is nothing any more that could be open");
         assert_ne!(open.after(&probe(vec![Attempt::let_through("write")])), open);
     }

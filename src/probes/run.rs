@@ -143,10 +143,10 @@ impl Probes {
     /// Where there is something to try: each cell that is in use here, and all that is beside cells.
     pub async fn rounds(&self, seed: Uuid) -> Result<Vec<Round>> {
         let now = self.0.isolation.clock().now();
-        let layers = |place: Probed| -> Vec<Arc<dyn Layer>> {
-            self.0.provisioning.layers().iter().filter(|layer| layer.probed() == place).cloned().collect()
+        let layers = |places: &[Probed]| -> Vec<Arc<dyn Layer>> {
+            self.0.provisioning.layers().iter().filter(|layer| places.contains(&layer.probed())).cloned().collect()
         };
-        let (in_cells, beside) = (layers(Probed::InCells), layers(Probed::ByItself));
+        let (in_cells, beside) = (layers(&[Probed::InCells]), layers(&[Probed::ByItself, Probed::Unmade]));
         let mut rounds = Vec::new();
         if !in_cells.is_empty() {
             for cell in self.0.cells.all().await? {

@@ -17,7 +17,7 @@ const ATTEST: &str = "query($id: ID!) { tenant(id: $id) { isolationAttestation }
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_of_a_fresh_server_is_shown_to_be_kept_apart_and_what_it_tries_is_journaled() {
     let binary = Binary::private()
-        .set("PROVISIONING__LAYERS", "placement,role,database,schema")
+        .set("PROVISIONING__LAYERS", "keys,placement,role,database,schema,template,vectors,graph")
         .set("TENANCY__ACTIVATION", "automatic")
         .set("WORKER__INTERVAL", "100ms");
     let server = binary.serve().await;
@@ -32,7 +32,7 @@ async fn a_tenant_of_a_fresh_server_is_shown_to_be_kept_apart_and_what_it_tries_
     assert_eq!(probes["outcome"], "REFUSED", "{probes:#}");
     let probed: Vec<_> =
         probes["layers"].as_array().unwrap().iter().map(|one| one["layer"].as_str().unwrap()).collect();
-    assert!(["registry", "role", "schema"].iter().all(|layer| probed.contains(layer)), "{probed:?}");
+    assert!(["registry", "keys", "role", "schema"].iter().all(|layer| probed.contains(layer)), "{probed:?}");
     let statement = admin.ok(ATTEST, json!({ "id": a })).await["tenant"]["isolationAttestation"].clone();
     assert_eq!(statement.as_str().unwrap().split('.').count(), 3, "{statement}");
 
