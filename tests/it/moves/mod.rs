@@ -11,6 +11,6 @@ mod volume;
 
 /// Whether `make soak` asks for the long forms.
 #[expect(clippy::disallowed_methods, reason = "the suite is told by its environment")]
-fn soak() -> bool {
+pub(crate) fn soak() -> bool {
     std::env::var_os("TENANTRY_SOAK").is_some()
 }

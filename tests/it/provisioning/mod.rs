@@ -13,6 +13,7 @@ mod nats;
 mod outage;
 mod planes;
 mod private;
+mod probe_kills;
 mod probed_extensions;
 mod probes;
 pub(crate) mod proxy;

@@ -331,9 +331,11 @@ async fn a_session_of_s3_that_reaches_more_than_its_folder_is_let_through() {
         return;
     };
     let app = TestApp::with(&settings(", \"storage\"", &moto.storage_settings(&moto.address))).await;
+    let before = moto.objects().await;
     // Of a session's policy moto knows nothing: as it is, each reaches everything.
     let open = run_with(&app, async |_| {}).await;
     assert!(let_through(&open).contains(&("storage", "read an object of the other tenant's")), "{open:#?}");
+    assert_eq!(moto.objects().await, before, "nothing is left");
     // The role is narrowed to what the intruder's session may; moto knows no conditions, so nothing is listed.
     let shut = run_with(&app, async |round: &mut Round| {
         let stem = round.intruder.site.names.stem().to_owned();
