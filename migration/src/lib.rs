@@ -25,6 +25,7 @@ mod m20261125_000021_isolation_probes;
 mod m20261125_000022_planes;
 mod m20261126_000023_isolation_open;
 mod m20261126_000024_usage;
+mod m20261126_000025_isolation_not_here;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -58,6 +59,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000022_planes::Migration),
             Box::new(m20261126_000023_isolation_open::Migration),
             Box::new(m20261126_000024_usage::Migration),
+            Box::new(m20261126_000025_isolation_not_here::Migration),
         ]
     }
 }

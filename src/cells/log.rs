@@ -1,5 +1,6 @@
 //! What the server of a cell wrote into its log of JSON (PostgreSQL manual, "Using JSON-Format Log Output") since it was read last:
-//! some of it at a time, and each line by one server.
+//! some of it at a time, and each line by one server. Lines count as told once the transaction has ended that tells them and moves
+//! the mark behind them.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    isolation::OperatorScope,
+    platform::{db::Tx, ids::CellId},
 };
 
 /// How much of a log is read at once.
@@ -56,11 +57,27 @@ pub struct LogLine {
     pub message: String,
 }
 
+/// A part of a cell's log that was read, and is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogStep {
+    cell: CellId,
+    was: Option<LogMark>,
+    is: LogMark,
+}
+
+impl LogStep {
+    /// Moves the mark behind the part, in the transaction that tells it. False where another server has told it.
+    pub async fn take(&self, tx: &Tx) -> Result<bool> {
+        store::move_log_mark(tx, self.cell, self.was.as_ref(), &self.is).await
+    }
+}
+
 impl Cells {
-    /// New lines that begin to be told from the first time on that this is asked.
+    /// New lines, and the step behind them that whoever tells them takes; none where nothing was written. Lines are told from the
+    /// first time on that this is asked.
     ///
     /// Errors: `unavailable` where the cell does not answer.
-    pub async fn read_log(&self, cell: &Cell) -> Result<Vec<LogLine>> {
+    pub async fn read_log(&self, cell: &Cell) -> Result<Option<(Vec<LogLine>, LogStep)>> {
         let tx = self.isolation.observe_platform().await?;
         let was = store::log_mark(&tx, cell.id).await?;
         tx.end().await?;
@@ -72,12 +89,9 @@ impl Cells {
         let bytes = STANDARD.decode(&read.text).map_err(Error::internal)?;
         let (lines, is) = advanced(was.is_some(), &read, &bytes);
         if was.as_ref() == Some(&is) || is.file.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let tx = self.isolation.begin_operator(&OperatorScope::system("refusals")).await?;
-        let is_ours = store::move_log_mark(&tx, cell.id, was.as_ref(), &is).await?;
-        tx.commit_unrecorded("how far a log was read").await?;
-        Ok(if is_ours { lines } else { Vec::new() })
+        Ok(Some((lines, LogStep { cell: cell.id, was, is })))
     }
 }
 

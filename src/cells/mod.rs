@@ -33,7 +33,7 @@ use self::pools::Pools;
 pub use self::{
     cell::{Cell, CellCatalogue, CellHealth, CellState, Extension, ServerFacts},
     check::HealthChange,
-    log::LogLine,
+    log::{LogLine, LogStep},
     names::{literal, quoted, stem},
     place::Placement,
     placement::{Candidate, Choice, Wish, choose, residency},

@@ -19,14 +19,14 @@ pub(super) async fn readyz(app: App) -> impl IntoResponse {
     let database = matches!(asked, Ok(Ok(())));
     let keys = app.keyring.signing_kid().is_some();
     // Told, and no reason to take the server away: that would keep nobody from what is open.
-    let isolation = app.probes.holds();
+    let isolation = app.probes.standing();
     let stopping = app.shutdown.is_cancelled();
     let ready = database && keys && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (
         status,
         Json(
-            json!({ "status": if ready { "ok" } else { "unavailable" }, "checks": { "database": database, "keys": keys, "isolation": isolation, "accepting": !stopping } }),
+            json!({ "status": if ready { "ok" } else { "unavailable" }, "checks": { "database": database, "keys": keys, "isolation": isolation.open.is_empty(), "accepting": !stopping }, "isolation": isolation }),
         ),
     )
 }

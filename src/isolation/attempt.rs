@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[graphql(name = "IsolationOutcome")]
 pub enum Outcome {
+    /// What the layer is made of is not there, so there is nothing that could be reached.
+    NotHere,
     /// The server said no, or showed nothing, and lets its owner do the same with what is its own.
     Refused,
     /// Nothing is shown either way: the server is down, or answers in words that say neither.
@@ -54,10 +56,10 @@ mod tests {
 
     #[test]
     fn one_that_was_let_through_outweighs_all_and_nothing_shows_nothing() {
-        use Outcome::{Inconclusive, LetThrough, Refused};
+        use Outcome::{Inconclusive, LetThrough, NotHere, Refused};
         assert_eq!(worst([Refused, LetThrough, Inconclusive]), LetThrough);
         assert_eq!(worst([Refused, Inconclusive]), Inconclusive);
-        assert_eq!(worst([Refused, Refused]), Refused);
+        assert_eq!(worst([Refused, NotHere, Refused]), Refused);
         assert_eq!(worst([]), Inconclusive);
     }
 }

@@ -1,5 +1,7 @@
 //! What is signed about one tenant's isolation, and when it is not.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
@@ -23,7 +25,7 @@ const TYPE: &str = "isolation-attestation+jwt";
 struct Known {
     tenant: TenantId,
     tier: IsolationTier,
-    home: Option<(Placement, std::sync::Arc<Cell>)>,
+    home: Option<(Placement, Arc<Cell>)>,
     records: Vec<Record>,
     report: ProbesReport,
 }
@@ -91,17 +93,23 @@ impl Probes {
 
     /// What a tenant's separation stands on: layer and place.
     fn needed<'a>(&'a self, known: &'a Known) -> impl Iterator<Item = (&'a str, String)> {
-        let layers = self.0.provisioning.layers().iter().filter(|layer| layer.serves(known.tier));
-        let of_layer = |layer: &'a std::sync::Arc<dyn Layer>| match layer.probed() {
+        // A layer of an extension is needed where the tenant has it.
+        let has = |layer: &Arc<dyn Layer>| layer.extension().is_none() || known.has(layer.name());
+        let layers = self.0.provisioning.layers().iter().filter(move |layer| layer.serves(known.tier) && has(layer));
+        let of_layer = |layer: &'a Arc<dyn Layer>| match layer.probed() {
             Probed::InCells => Some((layer.name(), known.home.as_ref().map(|(_, cell)| cell.id.to_string())?)),
-            Probed::ByItself => Some((layer.name(), String::new())),
-            Probed::Not(_) => None,
+            Probed::ByItself | Probed::Unmade => Some((layer.name(), String::new())),
+            Probed::With(_) | Probed::Not(_) => None,
         };
         std::iter::once((REGISTRY, REGISTRY.to_owned())).chain(layers.filter_map(of_layer))
     }
 }
 
 impl Known {
+    fn has(&self, layer: &str) -> bool {
+        self.records.iter().any(|record| record.layer == layer && record.observed == Observed::Present)
+    }
+
     fn probe(&self, layer: &str, place: &str) -> Option<&LayerProbe> {
         self.report.layers.iter().find(|probe| probe.layer == layer && probe.place == place)
     }
@@ -117,7 +125,8 @@ impl Known {
         let here = |probe: &&LayerProbe| {
             probe.place.is_empty() || probe.place == REGISTRY || Some(&probe.place) == home.as_ref()
         };
-        let probes = self.report.layers.iter().filter(here).map(|probe| {
+        let tried = self.report.layers.iter().filter(here).filter(|probe| probe.outcome != Outcome::NotHere);
+        let probes = tried.map(|probe| {
             json!({ "layer": probe.layer, "outcome": probe.outcome, "attempts": probe.attempts.0.len(), "at": probe.at })
         });
         let cell = self.home.as_ref().map(|(_, cell)| json!({ "name": cell.name, "region": cell.region }));

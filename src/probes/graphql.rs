@@ -3,7 +3,7 @@
 use async_graphql::{Context, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
-use super::{LayerProbe, Probes, ProbesReport};
+use super::{LayerProbe, OpenThing, Probes, ProbesReport};
 use crate::{
     error::Error,
     isolation::{Attempt, Outcome},
@@ -24,6 +24,19 @@ pub struct IsolationProbes {
     stale: bool,
     /// By cell and layer.
     layers: Vec<IsolationProbe>,
+    /// What was let through, in this run or an earlier one, and was not refused since: a run in which a server is down shuts nothing.
+    open: Vec<IsolationOpening>,
+}
+
+/// Something of one tenant's that another reaches.
+#[derive(Debug, SimpleObject)]
+pub struct IsolationOpening {
+    /// `registry`, or the name of a layer.
+    layer: String,
+    /// The cell's name; null where the layer is on a server that is no cell.
+    cell: Option<String>,
+    /// What was let through.
+    what: String,
 }
 
 /// What was tried on one layer in one place.
@@ -34,7 +47,7 @@ pub struct IsolationProbe {
     /// The cell's name; null where the layer is on a server that is no cell.
     cell: Option<String>,
     outcome: Outcome,
-    /// Why it is INCONCLUSIVE; empty where it is not.
+    /// Why it is INCONCLUSIVE or NOT_HERE; empty where it is neither.
     reason: String,
     attempts: Vec<IsolationAttempt>,
     at: DateTime<Utc>,
@@ -52,7 +65,14 @@ pub struct IsolationAttempt {
 impl From<ProbesReport> for IsolationProbes {
     fn from(report: ProbesReport) -> Self {
         let layers = report.layers.into_iter().map(Into::into).collect();
-        Self { ran_at: report.ran_at, outcome: report.outcome, stale: report.stale, layers }
+        let open = report.open.into_iter().map(Into::into).collect();
+        Self { ran_at: report.ran_at, outcome: report.outcome, stale: report.stale, layers, open }
+    }
+}
+
+impl From<OpenThing> for IsolationOpening {
+    fn from(OpenThing { layer, cell, what, .. }: OpenThing) -> Self {
+        Self { layer, cell: Some(cell).filter(|cell| !cell.is_empty()), what }
     }
 }
 

@@ -15,20 +15,30 @@ mod round;
 mod run;
 mod store;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::Serialize;
 
 pub use self::{
-    report::{LayerProbe, ProbesReport},
+    report::{LayerProbe, OpenThing, ProbesReport},
     round::Round,
 };
 use crate::{
-    access::KeyRing,
-    cells::Cells,
-    config,
-    isolation::{Isolation, Outcome},
-    platform::random,
-    provisioning::Provisioning,
+    access::KeyRing, cells::Cells, config, isolation::Isolation, platform::random, provisioning::Provisioning,
 };
+
+/// How tenants' isolation stands, by the names of layers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    /// On these one tenant reached another's things, and nothing has shown since that they are shut.
+    pub open: BTreeSet<String>,
+    /// On these the last run could not show anything, somewhere: a server was down.
+    pub not_shown: BTreeSet<String>,
+}
 
 /// The handle of this capability. Clones share it.
 #[derive(Clone, Debug)]
@@ -47,8 +57,7 @@ struct Inner {
     region: String,
     /// Who this replica is, in leases.
     holder: String,
-    /// What the last run came to, as this replica knows.
-    known: Mutex<Option<Outcome>>,
+    known: Mutex<Standing>,
 }
 
 impl Probes {
@@ -72,13 +81,13 @@ impl Probes {
         }))
     }
 
-    /// Whether nothing was let through when it was tried last, as far as this replica knows. Asks nobody.
-    pub fn holds(&self) -> bool {
-        *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) != Some(Outcome::LetThrough)
+    /// As far as this replica knows. Asks nobody.
+    pub fn standing(&self) -> Standing {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note(&self, outcome: Option<Outcome>) {
-        *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
-        metrics::gauge!("tenantry_isolation_let_through").set(f64::from(outcome == Some(Outcome::LetThrough)));
+    fn note(&self, standing: Standing) {
+        metrics::gauge!("tenantry_isolation_let_through").set(f64::from(!standing.open.is_empty()));
+        *self.0.known.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 }

@@ -21,7 +21,7 @@ pub struct LayerProbe {
     /// The cell's name.
     pub cell: String,
     pub outcome: Outcome,
-    /// Why it is INCONCLUSIVE: it could not be tried as a whole, or some of it showed nothing.
+    /// Why it is INCONCLUSIVE: it could not be tried as a whole, or some of it showed nothing. Why it is NOT_HERE.
     pub reason: String,
     pub attempts: Attempts,
     pub at: DateTime<Utc>,
@@ -39,6 +39,10 @@ impl LayerProbe {
 
     pub(super) fn not_tried(cell: Option<&Cell>, layer: &str, reason: &str, at: DateTime<Utc>) -> Self {
         Self { reason: reason.to_owned(), ..Self::of(cell, layer, at) }
+    }
+
+    pub(super) fn not_here(cell: Option<&Cell>, layer: &str, reason: &str, at: DateTime<Utc>) -> Self {
+        Self { outcome: Outcome::NotHere, ..Self::not_tried(cell, layer, reason, at) }
     }
 
     pub(super) fn of_registry(attempts: Vec<Attempt>, at: DateTime<Utc>) -> Self {
@@ -79,15 +83,20 @@ fn unshown(outcome: Outcome, attempts: &[Attempt]) -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub(super) struct OpenThings(pub(super) BTreeSet<OpenThing>);
 
+/// One thing that was let through, of one layer in one place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct OpenThing {
-    pub(super) layer: String,
+pub struct OpenThing {
+    pub layer: String,
     pub(super) place: String,
-    pub(super) cell: String,
-    pub(super) what: String,
+    pub cell: String,
+    pub what: String,
 }
 
 impl OpenThings {
+    pub(super) fn layers(&self) -> BTreeSet<String> {
+        self.0.iter().map(|open| open.layer.clone()).collect()
+    }
+
     /// With what `probes` found. What was open and shows nothing this time, as its server is down, stays open.
     pub(super) fn after(&self, probes: &[LayerProbe]) -> Self {
         let found = probes.iter().flat_map(|probe| {
@@ -120,6 +129,8 @@ pub struct ProbesReport {
     /// Whether it is too long ago to show anything.
     pub stale: bool,
     pub layers: Vec<LayerProbe>,
+    /// What was let through in this run or an earlier one, and was not shown to be shut since.
+    pub open: Vec<OpenThing>,
 }
 
 #[cfg(test)]
@@ -137,6 +148,8 @@ mod tests {
         assert_eq!(open.after(&probe(vec![])), open, "its server is down");
         assert_eq!(open.after(&probe(vec![Attempt::inconclusive("read", "no answer")])), open);
         assert_eq!(open.after(&probe(vec![Attempt::refused("read")])), OpenThings::default());
+        let gone = LayerProbe::not_here(None, "redis", "it is gone", DateTime::UNIX_EPOCH);
+        assert_eq!(open.after(&[gone]), OpenThings::default(), "what it is made of is gone");
         assert_eq!(open.after(&[]), OpenThings::default(), "there is nothing any more that could be open");
         assert_ne!(open.after(&probe(vec![Attempt::let_through("write")])), open);
     }

@@ -11,7 +11,7 @@ use crate::{
     cells::Cell,
     error::{Error, Kind, Result},
     platform::ids::TenantId,
-    provisioning::{IssueOrder, Layer, ProbeTenant, Slot},
+    provisioning::{Availability, Credential, IssueOrder, Layer, ProbeTenant, Probed, Slot},
 };
 
 /// How long their credentials are good for, where nobody takes them away before: the shortest that S3 gives.
@@ -26,6 +26,8 @@ pub struct Round {
     pub victim: ProbeTenant,
     /// Layers that could not be made, and why.
     stuck: BTreeMap<&'static str, String>,
+    /// Layers of extensions that the cell has not, and why.
+    absent: BTreeMap<&'static str, String>,
     patience: Duration,
     now: DateTime<Utc>,
 }
@@ -43,7 +45,7 @@ impl Round {
         let (intruder, victim) = (tenant("intruder"), tenant("victim"));
         let serves = |layer: &Arc<dyn Layer>| layer.serves(intruder.site.tenant.isolation_tier);
         let layers = layers.into_iter().filter(serves).collect();
-        Self { cell, layers, intruder, victim, stuck: BTreeMap::new(), patience, now }
+        Self { cell, layers, intruder, victim, stuck: BTreeMap::new(), absent: BTreeMap::new(), patience, now }
     }
 
     /// Makes both, after what an earlier round has left.
@@ -54,20 +56,17 @@ impl Round {
             return;
         }
         let order = IssueOrder { slot: Slot::A, valid_until: self.now + LIFE };
-        for layer in self.layers.clone() {
+        for layer in made(&self.layers) {
             // In a cell each stands on the one before.
             if let (Some(reason), Some(_)) = (self.stuck.values().next().cloned(), &self.cell) {
                 self.stuck.insert(layer.name(), reason);
                 continue;
             }
             for tenant in [&mut self.intruder, &mut self.victim] {
-                let made = within(self.patience, async {
-                    layer.ensure(&tenant.site).await?;
-                    layer.issue(&tenant.site, &order).await
-                });
-                match made.await {
-                    Ok(Some(credential)) => drop(tenant.credentials.insert(layer.name(), credential)),
-                    Ok(None) => {}
+                match within(self.patience, make(&*layer, tenant, &order)).await {
+                    Ok(Made::Here(Some(credential))) => drop(tenant.credentials.insert(layer.name(), credential)),
+                    Ok(Made::Here(None)) => {}
+                    Ok(Made::NotHere(why)) => drop(self.absent.insert(layer.name(), why)),
                     Err(error) => drop(self.stuck.insert(layer.name(), error.message().to_owned())),
                 }
             }
@@ -81,6 +80,10 @@ impl Round {
         for layer in &self.layers {
             if let Some(reason) = self.stuck.get(layer.name()) {
                 probes.push(LayerProbe::not_tried(cell, layer.name(), reason, self.now));
+                continue;
+            }
+            if let Some(reason) = self.absent.get(layer.name()) {
+                probes.push(LayerProbe::not_here(cell, layer.name(), reason, self.now));
                 continue;
             }
             let tried = within(self.patience, layer.probe_isolation(&self.intruder, &self.victim)).await;
@@ -97,7 +100,7 @@ impl Round {
     /// Errors: the first that there was. What is left is removed by the next round.
     pub async fn close(&self) -> Result<()> {
         let mut outcome = Ok(());
-        for layer in self.layers.iter().rev() {
+        for layer in made(&self.layers).iter().rev() {
             for tenant in [&self.intruder, &self.victim] {
                 let removed = within(self.patience, layer.remove(&tenant.site)).await;
                 outcome = outcome.and(removed.map(drop));
@@ -108,6 +111,24 @@ impl Round {
         }
         outcome
     }
+}
+
+/// Those that are made for the two, and removed behind them.
+fn made(layers: &[Arc<dyn Layer>]) -> Vec<Arc<dyn Layer>> {
+    layers.iter().filter(|layer| layer.probed() != Probed::Unmade).cloned().collect()
+}
+
+enum Made {
+    Here(Option<Credential>),
+    NotHere(String),
+}
+
+async fn make(layer: &dyn Layer, tenant: &ProbeTenant, order: &IssueOrder) -> Result<Made> {
+    if let Availability::NotHere(why) = layer.availability(&tenant.site).await? {
+        return Ok(Made::NotHere(why));
+    }
+    layer.ensure(&tenant.site).await?;
+    Ok(Made::Here(layer.issue(&tenant.site, order).await?))
 }
 
 /// The same in every round of a place, and nobody's that there is.

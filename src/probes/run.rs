@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Probes, Round,
+    Probes, Round, Standing,
     report::{LayerProbe, OpenThing, OpenThings, ProbesReport},
     store::{self, Holder},
 };
 use crate::{
     cells::CellState,
     error::{Error, Result},
-    isolation::{OperatorScope, worst},
+    isolation::{OperatorScope, Outcome, worst},
     journal::Entry,
     platform::ids::TenantId,
     provisioning::{Layer, Probed},
@@ -82,15 +82,17 @@ impl Probes {
         let valid = TimeDelta::from_std(self.0.rules.probe_validity).unwrap_or(TimeDelta::MAX);
         let now = self.0.isolation.clock().now();
         let stale = run.ended_at.is_none_or(|at| now - at > valid);
-        Ok(ProbesReport { ran_at: run.ended_at, outcome: run.outcome, findings: run.findings, stale, layers })
+        let open = run.open.0.into_iter().collect();
+        Ok(ProbesReport { ran_at: run.ended_at, outcome: run.outcome, findings: run.findings, stale, layers, open })
     }
 
     /// What another server may have found.
     async fn look(&self) -> Result<()> {
         let tx = self.0.isolation.observe_platform().await?;
         let run = store::run(&tx, &self.0.region).await?;
+        let not_shown = store::not_shown(&tx, &self.0.region).await?;
         tx.end().await?;
-        self.note(run.and_then(|run| run.outcome));
+        self.note(Standing { open: run.map(|run| run.open.layers()).unwrap_or_default(), not_shown });
         Ok(())
     }
 
@@ -141,10 +143,10 @@ impl Probes {
     /// Where there is something to try: each cell that is in use here, and all that is beside cells.
     pub async fn rounds(&self, seed: Uuid) -> Result<Vec<Round>> {
         let now = self.0.isolation.clock().now();
-        let layers = |place: Probed| -> Vec<Arc<dyn Layer>> {
-            self.0.provisioning.layers().iter().filter(|layer| layer.probed() == place).cloned().collect()
+        let layers = |places: &[Probed]| -> Vec<Arc<dyn Layer>> {
+            self.0.provisioning.layers().iter().filter(|layer| places.contains(&layer.probed())).cloned().collect()
         };
-        let (in_cells, beside) = (layers(Probed::InCells), layers(Probed::ByItself));
+        let (in_cells, beside) = (layers(&[Probed::InCells]), layers(&[Probed::ByItself, Probed::Unmade]));
         let mut rounds = Vec::new();
         if !in_cells.is_empty() {
             for cell in self.0.cells.all().await? {
@@ -200,7 +202,8 @@ impl Probes {
             true => tx.commit_unrecorded("what was tried is kept as it is").await?,
             false => tx.commit(entries).await?,
         }
-        self.note(Some(outcome));
+        let unshown = probes.into_iter().filter(|probe| probe.outcome == Outcome::Inconclusive);
+        self.note(Standing { open: open.layers(), not_shown: unshown.map(|probe| probe.layer).collect() });
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! The rows of `isolation_runs` and `isolation_probes`, inside a session of the platform.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
@@ -22,6 +24,8 @@ const END: &str = "
     where region = $1 and holder = $2 and lease_until is not null";
 const RUN: &str = "select * from tenantry.isolation_runs where region = $1";
 const PROBES: &str = "select * from tenantry.isolation_probes where region = $1 order by cell, place, layer";
+const NOT_SHOWN: &str =
+    "select distinct layer from tenantry.isolation_probes where region = $1 and outcome = 'INCONCLUSIVE'";
 const FORGET: &str = "delete from tenantry.isolation_probes where region = $1";
 const KEEP: &str = "
     insert into tenantry.isolation_probes (region, place, layer, cell, outcome, reason, attempts, at)
@@ -100,6 +104,12 @@ pub(super) async fn end(
 pub(super) async fn run(tx: &Tx, region: &str) -> Result<Option<Run>> {
     let row = tx.row(RUN, [region.into()]).await?;
     Ok(row.map(|row| Run::from_query_result(&row, "")).transpose()?)
+}
+
+/// Layers of which the last run could not show anything, somewhere.
+pub(super) async fn not_shown(tx: &Tx, region: &str) -> Result<BTreeSet<String>> {
+    let rows = tx.rows(NOT_SHOWN, [region.into()]).await?;
+    Ok(rows.iter().map(|row| row.try_get("", "layer")).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn probes(tx: &Tx, region: &str) -> Result<Vec<LayerProbe>> {

@@ -12,7 +12,7 @@ use super::{
     probing::{ProbeTenant, Probed},
 };
 use crate::{
-    cells::{Cell, Placement},
+    cells::{Cell, LogStep, Placement},
     error::Result,
     isolation::Attempt,
     platform::{ids::TenantId, secret::Secret},
@@ -104,8 +104,8 @@ pub trait Layer: fmt::Debug + Send + Sync {
         Ok(Vec::new())
     }
 
-    /// What tenants' own credentials tried and the server refused since it was asked last.
-    async fn denials(&self) -> Result<Vec<Denial>> {
+    /// What tenants' own credentials tried and the server refused since it was told last: what is told together, each by itself.
+    async fn denials(&self) -> Result<Vec<Denials>> {
         Ok(Vec::new())
     }
 }
@@ -160,6 +160,14 @@ pub struct Denial {
     /// From which address.
     pub from: String,
     pub times: u64,
+}
+
+/// Refusals that are told together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denials {
+    pub told: Vec<Denial>,
+    /// Taken in the transaction that tells them, so that they are told once; none where the server has forgotten them already.
+    pub step: Option<LogStep>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -41,7 +41,9 @@ use tokio::sync::{Notify, Semaphore};
 pub use self::{
     credentials::DataplaneCredential,
     health::LayerHealth,
-    layer::{Availability, Credential, Denial, Ensured, IssueOrder, Layer, Probe, Removed, Site, Slot, Verdict},
+    layer::{
+        Availability, Credential, Denial, Denials, Ensured, IssueOrder, Layer, Probe, Removed, Site, Slot, Verdict,
+    },
     layers::scram_verifier,
     names::{Names, literal, quoted},
     plan::PlannedLayer,

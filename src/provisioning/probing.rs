@@ -23,6 +23,10 @@ pub enum Probed {
     InCells,
     /// On its own server, once.
     ByItself,
+    /// Once, and it makes and removes by itself what it needs: it is made for tenants of the registry alone.
+    Unmade,
+    /// Together with another layer, in which its things are.
+    With(&'static str),
     /// Why it is not, as a sentence.
     Not(&'static str),
 }

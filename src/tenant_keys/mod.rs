@@ -14,6 +14,7 @@
 mod cache;
 pub mod graphql;
 mod hearing;
+mod intrusion;
 mod layer;
 mod make;
 mod reconcile;

@@ -170,6 +170,24 @@ impl Wrappers {
         self.call(provider, standing, "unwrap", wrapper.unwrap(by, version, wrapped)).await
     }
 
+    /// The same where it may well not open, which is no error: nothing then.
+    pub async fn try_unwrap(
+        &self,
+        provider: KeyProvider,
+        by: &WrappingKey,
+        version: KeyVersion,
+        wrapped: &[u8],
+    ) -> Result<Option<DataKey>> {
+        let (wrapper, standing) = self.find(provider)?;
+        let opened = async {
+            match wrapper.unwrap(by, version, wrapped).await {
+                Err(ProviderError::NotOpened(_)) => Ok(None),
+                opened => opened.map(Some),
+            }
+        };
+        self.call(provider, standing, "unwrap", opened).await
+    }
+
     /// Destroys a tenant's wrapping key, for ever; one that is gone stays gone. `unavailable` names the provider that fails.
     pub async fn destroy(&self, provider: KeyProvider, key: &WrappingKey) -> Result<()> {
         let (wrapper, standing) = self.find(provider)?;

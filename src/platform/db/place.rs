@@ -8,7 +8,7 @@ use std::{
 use sea_orm::{ConnectionTrait as _, Database};
 use sqlx::postgres::PgConnectOptions;
 
-use super::embedded::{self, Settings, Supervised};
+use super::embedded::{self, Log, Settings, Supervised, Trusted};
 use crate::{
     config::Config,
     error::{Context as _, Error, Result},
@@ -17,6 +17,8 @@ use crate::{
 
 /// The login role of the private database.
 const LOGIN: &str = "tenantry_login";
+/// The superuser of the private database: it owns the registry, and is the login of the first cell.
+const OWNER: &str = "postgres";
 const DATABASE: &str = "tenantry";
 
 /// Addresses of the database, and the server itself where it is ours.
@@ -41,7 +43,7 @@ impl Place {
 
     /// The same for a command beside the server: a private database that runs already is used as it is.
     pub async fn join(config: &Config) -> Result<Self> {
-        let running = embedded::url_of_running(&folder(config), "postgres", "postgres");
+        let running = embedded::url_of_running(&folder(config), "postgres", OWNER);
         if config.database.url.is_empty() { Self::private(config, running).await } else { Self::external(config) }
     }
 
@@ -81,9 +83,9 @@ impl Place {
             Some(server) => Ok(server.url(database, user)),
             None => embedded::url_of_running(&folder, database, user).context("reach the private database"),
         };
-        create_database(&Secret::new(url("postgres", "postgres")?)).await?;
+        create_database(&Secret::new(url("postgres", OWNER)?)).await?;
         let login = Secret::new(url(DATABASE, LOGIN)?);
-        let owner = Secret::new(url(DATABASE, "postgres")?);
+        let owner = Secret::new(url(DATABASE, OWNER)?);
         Ok(Self { url: login.clone(), direct_url: login, owner_url: Some(owner), login: LOGIN.to_owned(), server })
     }
 }
@@ -98,6 +100,8 @@ async fn start(config: &Config, folder: &Path) -> Result<Supervised> {
         dir: folder.to_owned(),
         bin: (!bin.as_os_str().is_empty()).then(|| bin.clone()),
         durable: true,
+        trusted: Trusted::Only(&[OWNER, LOGIN]),
+        log: Log::Json,
         settings: Vec::new(),
     };
     let started = tokio::task::spawn_blocking(move || Supervised::start(settings)).await.map_err(Error::internal)?;

@@ -9,13 +9,14 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 
 use super::{
-    super::{Availability, Ensured, Layer, Names, Probed, Removed, Site, Verdict, literal, quoted},
+    super::{Availability, Ensured, Layer, Names, ProbeTenant, Probed, Removed, Site, Verdict, literal, quoted},
     postgres::{
-        Difference, Extension, NAMESPACE, Namespace, alone, close_logins, database_exists, db_of, mend, search_all,
-        search_own_databases, sentences,
+        Difference, Extension, NAMESPACE, Namespace, alone, close_logins, database_exists, db_of,
+        intrusion::{self, SchemaKind},
+        mend, search_all, search_own_databases, sentences,
     },
 };
-use crate::{cells::Cells, error::Result, platform::db::CellTx};
+use crate::{cells::Cells, error::Result, isolation::Attempt, platform::db::CellTx};
 
 const AGE: Extension = Extension {
     name: "age",
@@ -36,6 +37,26 @@ const AGE: Extension = Extension {
     ],
     known: &["1.5.0"],
     is_preloaded: true,
+};
+
+const KIND: SchemaKind = SchemaKind {
+    title: "graph",
+    of: Names::graph,
+    furnish: "
+        select * from ag_catalog.cypher('B', $$ create (a:Person {name: 'told'})-[:KNOWS]->(b:Person) return 1 $$) as (a ag_catalog.agtype)",
+    attempts: &[
+        ("match nodes", "select * from ag_catalog.cypher('B', $$ match (a) return a $$) as (a ag_catalog.agtype)"),
+        ("create a node", "select * from ag_catalog.cypher('B', $$ create (a:Planted) return a $$) as (a ag_catalog.agtype)"),
+        ("delete nodes", "select * from ag_catalog.cypher('B', $$ match (a) detach delete a $$) as (a ag_catalog.agtype)"),
+        ("follow paths", "select * from ag_catalog.cypher('B', $$ match (a)-[*1..2]->(b) return b $$) as (a ag_catalog.agtype)"),
+        ("read a label", "select * from \"B\".\"Person\""),
+        ("read the entry", "select * from ag_catalog.ag_graph where name = 'B'"),
+        ("drop all", "select ag_catalog.drop_graph('B', true)"),
+        ("change the name", "select ag_catalog.alter_graph('B', 'RENAME', 'taken')"),
+        ("make a label", "select ag_catalog.create_vlabel('B', 'Planted')"),
+        ("drop a label", "select ag_catalog.drop_label('B', 'Person', false)"),
+        ("read a file into a label", "select ag_catalog.load_labels_from_file('B', 'Person', '/etc/passwd')"),
+    ],
 };
 
 /// Values: the graph, the tenant's role.
@@ -217,7 +238,11 @@ impl Layer for GraphLayer {
     }
 
     fn probed(&self) -> Probed {
-        Probed::Not("its schema is shut like the tenant's own, which is probed")
+        Probed::InCells
+    }
+
+    async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        intrusion::into_schema(&db_of(&self.cells, &intruder.site)?, KIND, intruder, victim).await
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

@@ -4,9 +4,10 @@
 use async_trait::async_trait;
 use serde_json::{Map, json};
 
-use super::super::{Ensured, Layer, Probe, Probed, Removed, Site, Verdict};
+use super::super::{Ensured, Layer, Probe, ProbeTenant, Probed, Removed, Site, Verdict};
 use crate::{
     error::{Error, Kind, Result},
+    isolation::Attempt,
     tenant_keys::{KeyProblem, TenantKeys},
 };
 
@@ -73,7 +74,11 @@ impl Layer for KeysLayer {
     }
 
     fn probed(&self) -> Probed {
-        Probed::Not("no key is ever given to a tenant's service")
+        Probed::Unmade
+    }
+
+    async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        Ok(self.keys.try_across(intruder.site.tenant.id, victim.site.tenant.id).await)
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

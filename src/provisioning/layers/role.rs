@@ -11,7 +11,7 @@ use serde_json::{Map, json};
 
 use super::{
     super::{
-        Credential, Denial, Ensured, IssueOrder, Layer, Names, ProbeTenant, Probed, Removed, Site, Slot, Verdict,
+        Credential, Denials, Ensured, IssueOrder, Layer, Names, ProbeTenant, Probed, Removed, Site, Slot, Verdict,
         literal, quoted,
     },
     postgres::{Difference, alone, close_logins, db_of, denials, intrusion, mend, search_all, sentences, verifier},
@@ -257,7 +257,7 @@ impl Layer for RoleLayer {
     }
 
     /// From the logs of cells' servers, where those can be read.
-    async fn denials(&self) -> Result<Vec<Denial>> {
+    async fn denials(&self) -> Result<Vec<Denials>> {
         denials::read(&self.cells).await
     }
 }

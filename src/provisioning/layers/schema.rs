@@ -9,8 +9,9 @@ use serde_json::{Map, json};
 use super::{
     super::{Ensured, Layer, Names, ProbeTenant, Probed, Removed, Site, Slot, Verdict, literal, quoted},
     postgres::{
-        Difference, EXTENSIONS, Namespace, alone, close_logins, database_exists, db_of, intrusion, mend, search_all,
-        search_own_databases, sentences,
+        Difference, EXTENSIONS, Namespace, alone, close_logins, database_exists, db_of,
+        intrusion::{self, SchemaKind},
+        mend, search_all, search_own_databases, sentences,
     },
 };
 use crate::{cells::Cells, config, error::Result, isolation::Attempt, platform::db::CellTx};
@@ -56,6 +57,9 @@ const COUNT: &str = "
 const RESIDUE: &str = "select coalesce(jsonb_agg(thing), '[]')::text from (
       select 'schema ' || nspname from pg_namespace where starts_with(nspname, $1)
       union all select 'publication ' || pubname from pg_publication where starts_with(pubname, $1)) as found (thing)";
+
+const KIND: SchemaKind =
+    SchemaKind { title: "schema", of: |names| names.stem().to_owned(), furnish: "", attempts: &[] };
 
 #[derive(Debug)]
 pub struct SchemaLayer {
@@ -231,7 +235,7 @@ impl Layer for SchemaLayer {
     }
 
     async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
-        intrusion::into_schema(&db_of(&self.cells, &intruder.site)?, intruder, victim).await
+        intrusion::into_schema(&db_of(&self.cells, &intruder.site)?, KIND, intruder, victim).await
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

@@ -86,7 +86,7 @@ impl Layer for TemplateLayer {
     }
 
     fn probed(&self) -> Probed {
-        Probed::Not("it is in the tenant's schema, which is probed")
+        Probed::With("schema")
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

@@ -5,13 +5,14 @@ use async_trait::async_trait;
 use serde_json::{Map, json};
 
 use super::{
-    super::{Availability, Ensured, Layer, Probed, Removed, Site, Verdict, quoted},
+    super::{Availability, Ensured, Layer, Names, ProbeTenant, Probed, Removed, Site, Verdict, quoted},
     postgres::{
-        EXTENSIONS, Extension, NAMESPACE, Namespace, alone, close_logins, database_exists, db_of, mend, search_all,
-        search_own_databases, sentences,
+        EXTENSIONS, Extension, NAMESPACE, Namespace, alone, close_logins, database_exists, db_of,
+        intrusion::{self, SchemaKind},
+        mend, search_all, search_own_databases, sentences,
     },
 };
-use crate::{cells::Cells, error::Result, platform::db::CellTx};
+use crate::{cells::Cells, error::Result, isolation::Attempt, platform::db::CellTx};
 
 const VECTOR: Extension = Extension {
     name: "vector",
@@ -22,6 +23,26 @@ const VECTOR: Extension = Extension {
     known: &[],
     is_preloaded: false,
 };
+/// With an index that finds what is near: what is asked of it goes by the rights of its table.
+const KIND: SchemaKind = SchemaKind {
+    title: "schema of vectors",
+    of: Names::vectors,
+    furnish: "
+        create table if not exists \"B\".items (id int primary key, place extensions.vector(3));
+        insert into \"B\".items values (1, '[1,0,0]') on conflict do nothing;
+        create index if not exists items_near on \"B\".items using hnsw (place extensions.vector_l2_ops)",
+    attempts: &[
+        (
+            "find what is near in a table",
+            "select id from \"B\".items order by place operator(extensions.<->) '[0,2,0]' limit 1",
+        ),
+        (
+            "plant a function beside the types",
+            "create function extensions.planted() returns int language sql as 'select 1'",
+        ),
+    ],
+};
+
 const TABLES: &str =
     "select to_jsonb(count(*))::text from pg_depend d join pg_class c on c.oid = d.objid where d.refclassid = 'pg_namespace'::regclass
       and d.refobjid = to_regnamespace($1) and d.classid = 'pg_class'::regclass and c.relkind in ('r', 'p')";
@@ -127,7 +148,11 @@ impl Layer for VectorsLayer {
     }
 
     fn probed(&self) -> Probed {
-        Probed::Not("its schema is shut like the tenant's own, which is probed")
+        Probed::InCells
+    }
+
+    async fn probe_isolation(&self, intruder: &ProbeTenant, victim: &ProbeTenant) -> Result<Vec<Attempt>> {
+        intrusion::into_schema(&db_of(&self.cells, &intruder.site)?, KIND, intruder, victim).await
     }
 
     async fn residue(&self, site: &Site) -> Result<Vec<String>> {

@@ -8,7 +8,7 @@ use std::{
 use sea_orm::{ConnectOptions, ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
 use serde_json::{Value, json};
 use tenantry::platform::{
-    db::embedded::{EmbeddedPostgres, Settings},
+    db::embedded::{EmbeddedPostgres, Log, Settings, Trusted},
     ids::TenantId,
 };
 
@@ -22,6 +22,7 @@ pub(crate) struct Cluster {
     bin: Option<PathBuf>,
     /// Settings beside those of all clusters.
     settings: &'static [(&'static str, &'static str)],
+    trusted: Trusted,
 }
 
 impl Cluster {
@@ -44,7 +45,7 @@ impl Cluster {
     fn of(bin: Option<PathBuf>, settings: &'static [(&'static str, &'static str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("cluster-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut cluster = Self { name, server: None, bin, settings };
+        let mut cluster = Self { name, server: None, bin, settings, trusted: Trusted::Everybody };
         cluster.start_again();
         cluster
     }
@@ -54,17 +55,17 @@ impl Cluster {
         let settings = [("max_connections", "60"), ("shared_buffers", "32MB"), ("wal_level", "logical")];
         let settings = settings.iter().chain(self.settings);
         let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        self.server =
-            Some(EmbeddedPostgres::start(Settings { dir, bin: self.bin.clone(), durable: false, settings }).unwrap());
+        let (bin, trusted, log) = (self.bin.clone(), self.trusted, Log::Text);
+        let settings = Settings { dir, bin, durable: false, trusted, log, settings };
+        self.server = Some(EmbeddedPostgres::start(settings).unwrap());
     }
 
-    /// From now on nobody but the owner comes in without a password, as on a server of its own machine.
-    pub(crate) async fn ask_for_passwords(&self) {
-        let rules = folder().join(&self.name).join("data/pg_hba.conf");
-        std::fs::write(rules, "local all postgres trust\nlocal all all scram-sha-256\n").unwrap();
-        let owner = self.connect("postgres", "postgres").await;
-        texts(&owner, "select pg_reload_conf()::text").await;
-        owner.close().await.unwrap();
+    /// From now on as it is started by a server for itself: nobody but the owner comes in without a password.
+    pub(crate) fn asking_for_passwords(mut self) -> Self {
+        self.stop();
+        self.trusted = Trusted::Only(&["postgres"]);
+        self.start_again();
+        self
     }
 
     pub(crate) fn stop(&mut self) {

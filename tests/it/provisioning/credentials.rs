@@ -13,16 +13,6 @@ use crate::support::{Client, Tenant, TestApp};
 
 const FETCH: &str = "{ dataplaneCredentials { layer details { name value } secret issuedAt validUntil } }";
 
-/// A PostgreSQL that asks everybody but its superuser for a password.
-async fn asking() -> Cluster {
-    let cluster = Cluster::start();
-    let superuser = cluster.connect("postgres", "postgres").await;
-    let file = texts(&superuser, "select current_setting('hba_file')").await.remove(0);
-    std::fs::write(file, "local all postgres trust\nlocal all all scram-sha-256\n").unwrap();
-    superuser.execute_unprepared("select pg_reload_conf()").await.unwrap();
-    cluster
-}
-
 struct Login {
     user: String,
     url: String,
@@ -67,7 +57,7 @@ async fn start(cluster: &Cluster) -> (TestApp, Tenant) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_gets_a_login_of_its_tenant_that_is_renewed_before_it_ends() {
-    let cluster = asking().await;
+    let cluster = Cluster::start().asking_for_passwords();
     let (app, tenant) = start(&cluster).await;
     let service = app.service(&tenant, "auth:dataplane:read").await;
     let first = fetch(&service).await;
@@ -108,7 +98,7 @@ async fn a_service_gets_a_login_of_its_tenant_that_is_renewed_before_it_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_that_has_ended_opens_nothing_and_a_suspended_tenant_gets_none() {
-    let cluster = asking().await;
+    let cluster = Cluster::start().asking_for_passwords();
     let (app, tenant) = start(&cluster).await;
     // PostgreSQL has no other clock than the machine's: the server's is set back.
     app.advance(TimeDelta::hours(-13));

@@ -1,15 +1,21 @@
 //! Data keys as the first layer of a tenant's environment, and what of the data plane they seal.
 
 use sea_orm::ConnectionTrait as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry::{
     error::Kind,
     keys::MasterKey,
     provisioning::{Layer as _, Verdict, layers::KeysLayer},
 };
 
-use super::{ON, active, clusters::texts, create, events, observed};
-use crate::support::{Tenant, TestApp};
+use super::{ON, active, clusters::texts, create, events, observed, probes::verify};
+use crate::support::{
+    Tenant, TestApp,
+    again::{alone, is_inner, missing},
+    moto::Moto,
+    softhsm,
+    transit::{Mood, TransitServer},
+};
 
 fn on() -> String {
     ON.replace("[\"placement\"", "[\"keys\", \"placement\"")
@@ -93,4 +99,85 @@ async fn credentials_are_sealed_with_the_tenants_key_follow_its_rotation_and_end
     app.app.tenant_keys.shred(id).await.unwrap();
     assert_eq!(service.refused(FETCH, json!({})).await, "not_found");
     assert_eq!(texts(&registry, versions).await, ["3"], "the row is there, and shut");
+}
+
+/// Of a server that makes nothing but keys.
+fn only_keys(settings: &str) -> String {
+    let layers = ON.replace("[\"placement\", \"role\", \"database\", \"schema\"]", "[\"keys\"]");
+    format!("{layers}\n{settings}").replace("[cells]", "[cells]\nown = false")
+}
+
+/// What of the layer's attempts came to `outcome`.
+fn tried<'a>(probes: &'a Value, outcome: &str) -> Vec<&'a str> {
+    let layers = probes["layers"].as_array().unwrap();
+    let keys = layers.iter().find(|one| one["layer"] == "keys").unwrap();
+    let attempts = keys["attempts"].as_array().unwrap().iter().filter(|attempt| attempt["outcome"] == outcome);
+    attempts.map(|attempt| attempt["what"].as_str().unwrap()).collect()
+}
+
+const WITH_ITS_OWN: &str = "open the other tenant's data key with its own wrapping key";
+const IN_ITS_NAME: &str = "open the other tenant's data key in its own name";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_tenants_key_opens_what_anothers_has_wrapped_wherever_keys_are() {
+    let transit = TransitServer::start().await;
+    let moto = Moto::start().await;
+    let mut settings = transit.settings().replace("400ms", "10s");
+    let mut providers = vec!["transit"];
+    if let Some(moto) = &moto {
+        settings += &moto.settings()[moto.settings().find("[keys.kms]").unwrap()..];
+        providers.push("kms");
+    } else {
+        missing("moto_server (scripts/moto)");
+    }
+    let app = TestApp::with(&only_keys(&settings)).await;
+    let admin = app.admin().await;
+    // A second run finds what the first has left at a provider that keeps it.
+    for _ in 0..2 {
+        let probes = verify(&admin).await;
+        assert_eq!(probes["outcome"], "REFUSED", "{probes:#}");
+        let mut refused = tried(&probes, "REFUSED");
+        refused.sort_unstable();
+        let mut expected = vec![
+            "open the other tenant's secret in its own name".to_owned(),
+            "open the other tenant's secret with its own data key".to_owned(),
+            format!("{WITH_ITS_OWN} (local)"),
+        ];
+        expected
+            .extend(providers.iter().flat_map(|at| [WITH_ITS_OWN, IN_ITS_NAME].map(|what| format!("{what} ({at})"))));
+        expected.sort_unstable();
+        assert_eq!(refused, expected);
+        assert_eq!(transit.keys(), [""; 0], "nothing is left there");
+    }
+
+    transit.set(Mood::Careless);
+    let probes = verify(&admin).await;
+    let open = [WITH_ITS_OWN, IN_ITS_NAME].map(|what| format!("{what} (transit)"));
+    assert_eq!(
+        (&probes["outcome"], tried(&probes, "LET_THROUGH")),
+        (&json!("LET_THROUGH"), open.iter().map(|s| &**s).collect())
+    );
+    transit.set(Mood::Sealed);
+    let probes = verify(&admin).await;
+    assert_eq!(tried(&probes, "INCONCLUSIVE"), ["open the other tenant's data key (transit)"], "{probes:#}");
+    assert_eq!(
+        app.anonymous().get("/readyz").await.body["isolation"],
+        json!({ "open": ["keys"], "notShown": ["keys"] })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_tenants_key_opens_what_anothers_has_wrapped_in_an_hsm() {
+    if is_inner() {
+        let app = TestApp::with(&only_keys(&softhsm::settings())).await;
+        let probes = verify(&app.admin().await).await;
+        let refused = tried(&probes, "REFUSED");
+        for what in [WITH_ITS_OWN, IN_ITS_NAME] {
+            assert!(refused.contains(&&*format!("{what} (pkcs11)")), "{probes:#}");
+        }
+        assert_eq!(probes["outcome"], "REFUSED", "{probes:#}");
+        return;
+    }
+    let Some(environment) = softhsm::token() else { return missing("SoftHSM (softhsm2)") };
+    alone("provisioning::keys::no_tenants_key_opens_what_anothers_has_wrapped_in_an_hsm", &[environment]);
 }

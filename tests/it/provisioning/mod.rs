@@ -12,12 +12,17 @@ mod kills;
 mod nats;
 mod outage;
 mod planes;
+mod private;
+mod probe_kills;
+mod probed_extensions;
 mod probes;
 pub(crate) mod proxy;
 mod redis;
+mod standing;
 mod storage;
 mod tcp_proxy;
 mod tenants;
+mod told_once;
 
 use std::time::{Duration, Instant};
 

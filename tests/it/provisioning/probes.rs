@@ -17,15 +17,14 @@ use super::{
 };
 use crate::support::{Client, Tenant, TestApp, moto::Moto, nats::NatsServer, redis::RedisServer};
 
-fn settings(layers: &str, rest: &str) -> String {
+pub(super) fn settings(layers: &str, rest: &str) -> String {
     let layers = ON.replace("\"schema\"]", &format!("\"schema\"{layers}]"));
     format!("{layers}\n{rest}").replace("[cells]", "[cells]\nown = false")
 }
 
 /// A PostgreSQL that asks tenants for passwords, with a cell for each of two tiers.
 async fn cluster(admin: &Client) -> Cluster {
-    let cluster = Cluster::start();
-    cluster.ask_for_passwords().await;
+    let cluster = Cluster::start().asking_for_passwords();
     let postgres = cluster.connect("postgres", "postgres").await;
     postgres.execute_unprepared("create database roomy").await.unwrap();
     register(admin, "shared", "STANDARD", &cluster.url("postgres", "postgres")).await;
@@ -33,15 +32,16 @@ async fn cluster(admin: &Client) -> Cluster {
     cluster
 }
 
-const VERIFY: &str = "mutation { verifyIsolation { probes { ranAt outcome stale layers { layer cell outcome reason
+pub(super) const VERIFY: &str =
+    "mutation { verifyIsolation { probes { ranAt outcome stale layers { layer cell outcome reason
     attempts { what outcome reason } } } } }";
 
-async fn verify(admin: &Client) -> Value {
+pub(super) async fn verify(admin: &Client) -> Value {
     admin.ok(VERIFY, json!({})).await["verifyIsolation"]["probes"].clone()
 }
 
 /// Layer, cell and outcome of each.
-fn outcomes(probes: &Value) -> Vec<(String, String, String)> {
+pub(super) fn outcomes(probes: &Value) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let layers = probes["layers"].as_array().unwrap();
     layers.iter().map(|layer| (text(&layer["layer"]), text(&layer["cell"]), text(&layer["outcome"]))).collect()
@@ -56,13 +56,13 @@ async fn withheld(admin: &Client, tenant: TenantId) -> String {
     answer.body["errors"][0]["message"].as_str().unwrap().to_owned()
 }
 
-async fn attested(client: &Client, tenant: TenantId) -> String {
+pub(super) async fn attested(client: &Client, tenant: TenantId) -> String {
     let got = client.ok(ATTEST, json!({ "id": tenant })).await;
     got["tenant"]["isolationAttestation"].as_str().unwrap().to_owned()
 }
 
 /// One run by hand: `tamper` comes between the making of the two and what they try.
-async fn run_with(app: &TestApp, mut tamper: impl AsyncFnMut(&mut Round)) -> Vec<LayerProbe> {
+pub(super) async fn run_with(app: &TestApp, mut tamper: impl AsyncFnMut(&mut Round)) -> Vec<LayerProbe> {
     let (probes, scope) = (&app.app.probes, OperatorScope::system("test"));
     let seed = probes.take(&scope, None).await.unwrap().expect("nobody else runs them");
     let mut all = Vec::new();
@@ -78,7 +78,7 @@ async fn run_with(app: &TestApp, mut tamper: impl AsyncFnMut(&mut Round)) -> Vec
 }
 
 /// What was let through, by layer.
-fn let_through(probes: &[LayerProbe]) -> Vec<(&str, &str)> {
+pub(super) fn let_through(probes: &[LayerProbe]) -> Vec<(&str, &str)> {
     let all = probes.iter().flat_map(|probe| probe.let_through().map(|one| (probe.layer.as_str(), one.what.as_str())));
     all.collect()
 }
@@ -331,9 +331,11 @@ async fn a_session_of_s3_that_reaches_more_than_its_folder_is_let_through() {
         return;
     };
     let app = TestApp::with(&settings(", \"storage\"", &moto.storage_settings(&moto.address))).await;
+    let before = moto.objects().await;
     // Of a session's policy moto knows nothing: as it is, each reaches everything.
     let open = run_with(&app, async |_| {}).await;
     assert!(let_through(&open).contains(&("storage", "read an object of the other tenant's")), "{open:#?}");
+    assert_eq!(moto.objects().await, before, "nothing is left");
     // The role is narrowed to what the intruder's session may; moto knows no conditions, so nothing is listed.
     let shut = run_with(&app, async |round: &mut Round| {
         let stem = round.intruder.site.names.stem().to_owned();

@@ -52,6 +52,8 @@ struct State {
     armed: Option<(usize, Fault)>,
     /// Only statements with one of these in them count; all, where there are none.
     words: &'static [&'static str],
+    /// Only statements of a connection on which this one came before.
+    after: Option<&'static str>,
     count: usize,
     /// The statements that were counted.
     log: Vec<String>,
@@ -120,6 +122,12 @@ impl Proxy {
         *state = State { armed: Some((n, fault)), words, ..State::default() };
     }
 
+    /// The same for statements that come after `mark`, on its connection.
+    pub(crate) fn arm_after(&self, mark: &'static str, n: usize, fault: Fault) {
+        let mut state = self.state.lock().unwrap();
+        *state = State { armed: Some((n, fault)), after: Some(mark), ..State::default() };
+    }
+
     /// What was hit, if it was; from now on all passes.
     pub(crate) fn disarm(&self) -> Option<String> {
         let hit = {
@@ -179,6 +187,7 @@ impl Line {
             }
             let mut bound = String::new();
             let mut prepared = std::collections::HashMap::new();
+            let mut is_marked = false;
             loop {
                 let (kind, message) = read_typed(&mut from_client).await?;
                 let statement = match kind {
@@ -196,7 +205,7 @@ impl Line {
                     b'E' => Some(bound.clone()),
                     _ => None,
                 };
-                match statement.and_then(|statement| self.fault_at(statement)) {
+                match statement.and_then(|statement| self.fault_at(statement, &mut is_marked)) {
                     None => to_server.write_all(&message).await?,
                     Some(Fault::CutBefore) => return Ok::<_, std::io::Error>(()),
                     Some(Fault::CutAfter) => {
@@ -227,9 +236,15 @@ impl Line {
         }
     }
 
-    fn fault_at(&self, statement: String) -> Option<Fault> {
+    /// `is_marked`: whether what comes after the mark is of this connection.
+    fn fault_at(&self, statement: String, is_marked: &mut bool) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
         let (n, fault) = state.armed?;
+        if let Some(mark) = state.after
+            && !std::mem::replace(is_marked, *is_marked || statement.contains(mark))
+        {
+            return None;
+        }
         if !state.words.is_empty() && !state.words.iter().any(|word| statement.contains(word)) {
             return None;
         }

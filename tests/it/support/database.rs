@@ -15,7 +15,7 @@ use tenantry::{
         clock::Clock,
         db::{
             Place,
-            embedded::{EmbeddedPostgres, Settings},
+            embedded::{EmbeddedPostgres, Log, Settings, Trusted},
         },
         secret::Secret,
     },
@@ -40,7 +40,8 @@ fn server() -> &'static EmbeddedPostgres {
         let dir = folder().join("postgres");
         let settings = [("max_connections", "400"), ("shared_buffers", "256MB"), ("max_locks_per_transaction", "128")];
         let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        EmbeddedPostgres::start(Settings { dir, bin: None, durable: false, settings }).unwrap()
+        let (trusted, log) = (Trusted::Everybody, Log::Text);
+        EmbeddedPostgres::start(Settings { dir, bin: None, durable: false, trusted, log, settings }).unwrap()
     })
 }
 

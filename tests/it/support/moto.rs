@@ -79,6 +79,20 @@ impl Moto {
         self.iam(&[&action[..], &[("PolicyDocument", policy)]].concat()).await;
     }
 
+    /// Names of all objects that are there, whoever may see them.
+    #[expect(clippy::disallowed_methods, reason = "the suite's own client")]
+    pub async fn objects(&self) -> Vec<String> {
+        let client = reqwest::Client::new();
+        let uncheck = client.post(format!("{}/moto-api/reset-auth", self.address)).body("1");
+        assert!(uncheck.send().await.unwrap().status().is_success());
+        let scope =
+            "AWS4-HMAC-SHA256 Credential=none/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=none";
+        let list = client.get(format!("{}/objects?list-type=2", self.address)).header(AUTHORIZATION, scope);
+        let listed = list.send().await.unwrap().text().await.unwrap();
+        assert!(listed.contains("<ListBucketResult"), "{listed}");
+        listed.split("<Key>").skip(1).map(|rest| rest.split('<').next().unwrap().to_owned()).collect()
+    }
+
     async fn with(unchecked: usize) -> Option<Self> {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new("moto_server")

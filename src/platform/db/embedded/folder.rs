@@ -68,6 +68,16 @@ impl Folder {
         self.dir.join("postgres.log")
     }
 
+    /// Where PostgreSQL writes once it runs, if it is to ([`super::Log`]).
+    pub(super) fn logs(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Who comes in how.
+    pub(super) fn rules(&self) -> PathBuf {
+        self.dir.join("pg_hba.conf")
+    }
+
     /// Makes room for a new log; the one before it is kept for whoever asks why the server ended.
     pub(super) fn rotate_log(&self) {
         let _ = fs::rename(self.log(), self.dir.join("postgres.log.1")); // there is none the first time

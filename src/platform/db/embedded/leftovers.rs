@@ -49,6 +49,15 @@ pub(super) fn clear(folder: &Folder) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
+/// Waits until no process of the cluster runs any more, but not for longer than `patience`.
+pub(super) fn until_gone(folder: &Folder, patience: Duration) {
+    let data = fs::canonicalize(folder.data()).unwrap_or_else(|_| folder.data());
+    let begun = Instant::now();
+    while begun.elapsed() < patience && !processes_in(&data).is_empty() {
+        sleep(Duration::from_millis(5));
+    }
+}
+
 /// What of this fails (an initdb that has not noticed yet) is repeated at the next start.
 fn remove_unfinished(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -3,10 +3,12 @@
 //! Finds installed binaries, makes a cluster once, runs it behind a Unix socket and stops it with the server. Everything
 //! blocks: call it before the runtime starts, or from a blocking thread.
 //!
-//! *Owns* one folder: `data/` (the cluster), `lock`, `postgres.log` with its predecessor `postgres.log.1`, the socket.
+//! *Owns* one folder: `data/` (the cluster), `lock`, `pg_hba.conf`, `postgres.log` with its predecessor `postgres.log.1`, `log/` with
+//! what it writes once it runs, the socket.
 //!
-//! *Rules*: one process per folder, held by a file lock. No TCP; every connection is trusted, because the 0700 folder of
-//! the socket is the gate. A folder left behind by any kill is taken over: what still runs is ended, stale files go.
+//! *Rules*: one process per folder, held by a file lock. No TCP; the 0700 folder of the socket is the gate, and behind it the
+//! server's own logins alone come in without a password ([`Trusted`]): tenants' logins are asked for theirs. The rules of who comes
+//! in are written anew at each start. A folder left behind by any kill is taken over: what still runs is ended, stale files go.
 //! Never runs as root; started as root it runs as the owner of the data, else `postgres`, else `nobody`.
 //! One that dies under a living server is started again where it was ([`Supervised`]), with growing pauses until it stays.
 
@@ -15,7 +17,9 @@ mod binaries;
 mod error;
 mod folder;
 mod leftovers;
+mod log;
 mod supervised;
+mod trusted;
 
 use std::{
     ffi::OsString,
@@ -35,10 +39,12 @@ use nix::{
 };
 
 use self::{account::Account, binaries::Binaries, folder::Folder};
-pub use self::{binaries::find_binaries, error::EmbeddedError, supervised::Supervised};
+pub use self::{binaries::find_binaries, error::EmbeddedError, log::Log, supervised::Supervised, trusted::Trusted};
 
 const READY_WITHIN: Duration = Duration::from_secs(120); // crash recovery replays up to max_wal_size
 const POLL: Duration = Duration::from_millis(5);
+/// For the process that writes logs to end after the server.
+const WRITES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Ends PostgreSQL when this process ends, however it ends.
 ///
@@ -65,6 +71,8 @@ pub struct Settings {
     pub bin: Option<PathBuf>,
     /// `false` switches off everything that makes a commit survive a power cut: for tests only.
     pub durable: bool,
+    pub trusted: Trusted,
+    pub log: Log,
     /// PostgreSQL settings by name; they win over our defaults, but not over the place of the socket.
     pub settings: Vec<(String, String)>,
 }
@@ -152,16 +160,28 @@ impl EmbeddedPostgres {
     fn wait_until_ready(&mut self) -> Result<(), EmbeddedError> {
         let begun = Instant::now();
         while !self.is_ready() {
-            let log = self.folder.log();
-            if let Some(status) = self.child.try_wait().map_err(error::io("wait for", &log))? {
-                return Err(EmbeddedError::Ended { status, last_lines: last_lines(&log), log });
+            if let Some(status) = self.child.try_wait().map_err(error::io("wait for", self.folder.log()))? {
+                return Err(self.why_it_ended(status));
             }
             if begun.elapsed() > READY_WITHIN {
-                return Err(EmbeddedError::NotReady { within: READY_WITHIN, log });
+                return Err(EmbeddedError::NotReady { within: READY_WITHIN, log: log::written_last(&self.folder) });
             }
             sleep(POLL);
         }
         Ok(())
+    }
+
+    fn why_it_ended(&self, status: ExitStatus) -> EmbeddedError {
+        let (log, last_lines) = self.last_words();
+        EmbeddedError::Ended { status, last_lines, log }
+    }
+
+    /// Of a server that has ended: where it wrote last, and what. Another process may still be writing it down.
+    fn last_words(&self) -> (PathBuf, String) {
+        leftovers::until_gone(&self.folder, WRITES_WITHIN);
+        let log = log::written_last(&self.folder);
+        let lines = log::last_lines(&log);
+        (log, lines)
     }
 
     fn ends_within(&mut self, patience: Duration) -> bool {
@@ -214,6 +234,7 @@ fn launch(
     account: Option<&Account>,
     settings: &Settings,
 ) -> Result<Child, EmbeddedError> {
+    settings.trusted.write(folder, account)?;
     account::command(Path::new("/bin/sh"), account)
         .args(["-c", LAUNCH, "sh"])
         .arg(folder.log())
@@ -267,6 +288,7 @@ fn arguments(folder: &Folder, settings: &Settings) -> Vec<OsString> {
     let careless = [("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off")];
     let quoted = folder.socket().display().to_string().replace('"', "\"\""); // the setting is a list
     let fixed = [
+        ("hba_file", folder.rules().display().to_string()),
         ("listen_addresses", String::new()),
         ("port", folder::PORT.to_owned()),
         ("unix_socket_directories", format!("\"{quoted}\"")),
@@ -278,6 +300,7 @@ fn arguments(folder: &Folder, settings: &Settings) -> Vec<OsString> {
     if !settings.durable {
         careless.iter().for_each(|(name, value)| set(name, value));
     }
+    settings.log.settings(folder).iter().for_each(|(name, value)| set(name, value));
     settings.settings.iter().for_each(|(name, value)| set(name, value));
     fixed.iter().for_each(|(name, value)| set(name, value));
     arguments
@@ -297,12 +320,6 @@ fn percent_encoded(text: &str) -> String {
         }
         encoded
     })
-}
-
-fn last_lines(log: &Path) -> String {
-    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(5)..].join("\n")
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{EmbeddedError, EmbeddedPostgres, Settings, error::io, last_lines, url_of};
+use super::{EmbeddedError, EmbeddedPostgres, Settings, error::io, url_of};
 
 const WATCH: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often old logs are looked for.
+const PRUNE: Duration = Duration::from_secs(1);
 /// Who stays up for this long begins with the first pause again.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -80,8 +82,13 @@ impl Watch {
     }
 
     fn until_ended(&mut self) -> Result<ExitStatus, Asked> {
+        let mut pruned = Instant::now();
         loop {
             self.wait(WATCH)?;
+            if pruned.elapsed() > PRUNE {
+                self.server.settings.log.prune(&self.server.folder);
+                pruned = Instant::now();
+            }
             if let Some(status) = self.server.ended() {
                 return Ok(status);
             }
@@ -95,9 +102,9 @@ impl Watch {
         }
         // A server that is just being stopped may see PostgreSQL go first: that is no news.
         self.wait(FIRST_PAUSE)?;
-        let log = self.server.folder.log();
+        let (log, last_lines) = self.server.last_words();
         tracing::error!(
-            %status, log = %log.display(), last_lines = last_lines(&log),
+            %status, log = %log.display(), last_lines,
             "private PostgreSQL ended by itself and is started again"
         );
         metrics::counter!("tenantry_private_database_ends_total").increment(1);
@@ -126,8 +133,7 @@ impl Watch {
         while !self.server.is_ready() {
             self.wait(WATCH)?;
             if let Some(status) = self.server.ended() {
-                let log = self.server.folder.log();
-                return Ok(Err(EmbeddedError::Ended { status, last_lines: last_lines(&log), log }));
+                return Ok(Err(self.server.why_it_ended(status)));
             }
         }
         Ok(Ok(()))

@@ -26,8 +26,13 @@ impl Scratch {
 
     /// In a folder whose name every layer has to quote in its own way: PostgreSQL's setting, the shell, the URL.
     fn settings(&self) -> Settings {
-        Settings { dir: self.0.join("a \"b\" 100% & $c ü"), bin: None, durable: false, settings: Vec::new() }
+        settings(self.0.join("a \"b\" 100% & $c ü"))
     }
+}
+
+fn settings(dir: PathBuf) -> Settings {
+    let (trusted, log) = (Trusted::Only(&["postgres"]), Log::Text);
+    Settings { dir, bin: None, durable: false, trusted, log, settings: Vec::new() }
 }
 
 impl Drop for Scratch {
@@ -82,8 +87,7 @@ fn owner() {
     }
     let mut dir = String::new();
     std::io::stdin().read_line(&mut dir).unwrap();
-    let settings = Settings { dir: dir.trim().into(), bin: None, durable: false, settings: Vec::new() };
-    let server = EmbeddedPostgres::start(settings).unwrap();
+    let server = EmbeddedPostgres::start(settings(dir.trim().into())).unwrap();
     println!("\npid {}", server.pid());
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
@@ -103,10 +107,15 @@ fn wait_for(what: &str, holds: impl Fn() -> bool) {
 
 /// One value, asked with the psql that belongs to the server.
 fn query(url: &str, sql: &str) -> String {
+    ask(url, sql).unwrap()
+}
+
+/// Without a password, other than in `url`.
+fn ask(url: &str, sql: &str) -> Result<String, String> {
     let psql = find_binaries().unwrap().join("psql");
-    let output = Command::new(psql).args(["-XAtq", "-d", url, "-c", sql]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    let output = Command::new(psql).args(["-wXAtq", "-d", url, "-c", sql]).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 #[test]
@@ -142,6 +151,86 @@ fn a_server_starts_stops_and_keeps_its_data() {
     let url = server.url("postgres", "postgres");
     assert_eq!(query(&url, "select answer from kept"), "42");
     assert_eq!(query(&url, "show fsync"), "on");
+}
+
+#[test]
+fn a_login_that_is_not_trusted_is_asked_for_its_password_whatever_the_rules_were_before() {
+    let scratch = Scratch::new();
+    let settings = scratch.settings();
+    let rules = settings.dir.join("pg_hba.conf");
+    let server = EmbeddedPostgres::start(settings.clone()).unwrap();
+    query(&server.url("postgres", "postgres"), "create role tenant login password 'right'");
+    drop(server);
+    // A link of the account's own leads nowhere.
+    let outside = scratch.0.join("outside");
+    fs::write(&outside, "local all all trust\n").unwrap();
+    fs::remove_file(&rules).unwrap();
+    symlink(&outside, &rules).unwrap();
+    symlink(&outside, rules.with_extension("new")).unwrap();
+
+    let server = EmbeddedPostgres::start(settings).unwrap();
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "local all all trust\n");
+    assert_eq!(fs::symlink_metadata(&rules).unwrap().permissions().mode() & 0o777, 0o600, "whatever the umask");
+    let url = server.url("postgres", "tenant");
+    let refused = ask(&url, "select 1").unwrap_err();
+    assert!(refused.contains("no password supplied"), "{refused}");
+    let refused = ask(&format!("{url}&password=wrong"), "select 1").unwrap_err();
+    assert!(refused.contains("password authentication failed"), "{refused}");
+    assert_eq!(ask(&format!("{url}&password=right"), "select 1").unwrap(), "1");
+}
+
+/// Files of `log/` with this ending, and their bytes.
+fn logs(dir: &Path, ending: &str) -> (usize, u64) {
+    let files = fs::read_dir(dir.join("log")).into_iter().flatten().flatten();
+    let sizes: Vec<_> = files
+        .filter(|file| file.file_name().to_string_lossy().ends_with(ending))
+        .filter_map(|file| Some(file.metadata().ok()?.len()))
+        .collect();
+    (sizes.len(), sizes.iter().sum())
+}
+
+#[test]
+fn what_is_written_down_as_json_stays_bounded() {
+    let scratch = Scratch::new();
+    let small = vec![("log_rotation_size".into(), "64".into())];
+    let settings = Settings { log: Log::Json, settings: small, ..scratch.settings() };
+    let server = Supervised::start(settings.clone()).unwrap();
+    let url = server.url("postgres", "postgres");
+    let file = query(&url, "select pg_current_logfile('jsonlog')");
+    assert!(file.ends_with(".json") && Path::new(&file).starts_with(settings.dir.join("log")), "{file}");
+    // Each warning is 32 KiB. A file has the second in its name when it was begun.
+    let warn = "do $$ begin raise warning '%', repeat('x', 32768); end $$";
+    let begun = Instant::now();
+    let mut written = 0;
+    while begun.elapsed() < Duration::from_secs(8) {
+        query(&url, &[warn; 4].join(";"));
+        written += 4 * 32768;
+        sleep(Duration::from_millis(100));
+    }
+    for ending in [".json", ".log"] {
+        wait_for("old files go", || logs(&settings.dir, ending).0 <= 3);
+        let (files, bytes) = logs(&settings.dir, ending);
+        assert!(files >= 2 && bytes < written / 2, "{ending}: {files} files of {bytes} bytes, of {written}");
+    }
+    let file = query(&url, "select pg_current_logfile('jsonlog')");
+    assert!(fs::read_to_string(file).unwrap().contains("xxxx"), "the newest is kept");
+}
+
+#[test]
+fn a_server_that_writes_json_still_says_why_it_did_not_start() {
+    let scratch = Scratch::new();
+    let settings = Settings { log: Log::Json, ..scratch.settings() };
+    drop(EmbeddedPostgres::start(settings.clone()).unwrap());
+    let bad = vec![("shared_buffers".into(), "plenty".into())];
+    let refused = EmbeddedPostgres::start(Settings { settings: bad, ..settings.clone() }).unwrap_err();
+    assert!(refused.to_string().contains("shared_buffers"), "before there is a log of its own: {refused}");
+    for entry in fs::read_dir(settings.dir.join("data/pg_wal")).unwrap().flatten() {
+        if entry.file_type().unwrap().is_file() {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let refused = EmbeddedPostgres::start(settings).unwrap_err().to_string();
+    assert!(refused.contains("checkpoint record") && refused.contains("/log/postgres-"), "{refused}");
 }
 
 #[test]

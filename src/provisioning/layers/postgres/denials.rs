@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::super::{Denial, Names, Slot};
+use super::super::super::{Denial, Denials, Names, Slot};
 use crate::{
     cells::{CellState, Cells, LogLine},
     error::Result,
@@ -21,14 +21,15 @@ const REFUSALS: &[(&str, &str)] = &[
 ];
 
 /// Since they were read last; nothing of a cell whose log cannot be read, which says so, or that is down.
-pub(in super::super) async fn read(cells: &Cells) -> Result<Vec<Denial>> {
+pub(in super::super) async fn read(cells: &Cells) -> Result<Vec<Denials>> {
     let mut denials = Vec::new();
     for cell in cells.all().await? {
         if cell.state == CellState::Retired || cell.facts.denials_hidden.is_some() || !cells.is_here(&cell) {
             continue;
         }
         match cells.read_log(&cell).await {
-            Ok(lines) => denials.extend(counted(&lines)),
+            Ok(Some((lines, step))) => denials.push(Denials { told: counted(&lines), step: Some(step) }),
+            Ok(None) => {}
             Err(error) => {
                 tracing::debug!(cell = cell.name, %error, "the log of a cell cannot be read; it is tried again")
             }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::super::{ProbeTenant, literal, quoted};
+use super::super::super::{Names, ProbeTenant, literal, quoted};
 use crate::{
     error::{Error, Result},
     isolation::Attempt,
@@ -19,7 +19,7 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// How many seconds a database may take to be shut.
 const LOOKS: usize = 3;
 
-/// What is tried on the victim's schema `"B"`, in sentences and statements; `"A"` is the intruder's.
+/// What is tried on a schema of the victim's, `"B"`, in sentences and statements; `"A"` is the same of the intruder's, `"R"` its role.
 const ON_SCHEMA: &[(&str, &str)] = &[
     ("read a table", "select * from \"B\".secrets"),
     ("add a row", "insert into \"B\".secrets values ('forged')"),
@@ -30,7 +30,7 @@ const ON_SCHEMA: &[(&str, &str)] = &[
     ("call a function", "select \"B\".told()"),
     ("draw from a sequence", "select nextval('\"B\".counter')"),
     ("drop a table", "drop table \"B\".secrets"),
-    ("take a table", "alter table \"B\".secrets owner to \"A\""),
+    ("take a table", "alter table \"B\".secrets owner to \"R\""),
     ("move a table", "alter table \"B\".secrets set schema \"A\""),
     (
         "put a trigger on a table",
@@ -40,7 +40,7 @@ const ON_SCHEMA: &[(&str, &str)] = &[
     ("look through a view", "create view \"A\".window_to_b as select * from \"B\".secrets"),
     ("create a table", "create table \"B\".planted (id int)"),
     ("create a function", "create function \"B\".planted() returns int language sql as 'select 1'"),
-    ("grant itself a table", "grant all on \"B\".secrets to \"A\""),
+    ("grant itself a table", "grant all on \"B\".secrets to \"R\""),
     ("rename the schema", "alter schema \"B\" rename to \"B_taken\""),
     ("drop the schema", "drop schema \"B\" cascade"),
 ];
@@ -84,10 +84,11 @@ const LISTS: &[(&str, &str)] = &[
     ("read statistics", "select coalesce(jsonb_agg(tablename), '[]')::text from pg_stats where schemaname = $1"),
 ];
 
-/// Of all tenants', not of the victim's alone: schemas of the database, and databases of the server, that a role may enter.
+/// Of all tenants', not of the victim's alone: schemas of the database but the role's own and its graph, and databases of the server,
+/// that it may enter.
 const OPEN_SCHEMAS: &str = "
     select to_jsonb(count(*))::text from pg_namespace
-    where nspname ~ '^t_[0-9a-f]{32}' and not starts_with(nspname, $1) and has_schema_privilege($1, oid, 'USAGE')";
+    where nspname ~ '^[tg]_[0-9a-f]{32}' and not starts_with(nspname, $1) and nspname <> $2 and has_schema_privilege($1, oid, 'USAGE')";
 const OPEN_DATABASES: &str = "
     select coalesce(jsonb_agg(datname), '[]')::text from pg_database
     where datname ~ '^t_[0-9a-f]{32}$' and datname <> $1 and has_database_privilege($1 || '_a', oid, 'CONNECT')";
@@ -182,18 +183,33 @@ pub(in super::super) async fn into_database(
     }])
 }
 
+/// A kind of schema that tenants have.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct SchemaKind {
+    /// For people.
+    pub(in super::super) title: &'static str,
+    /// What it is called.
+    pub(in super::super) of: fn(&Names) -> String,
+    /// What its owner puts into it besides a table, a sequence and a function; `"B"` is the schema.
+    pub(in super::super) furnish: &'static str,
+    /// What is tried on it besides what is tried on every schema.
+    pub(in super::super) attempts: &'static [(&'static str, &'static str)],
+}
+
 /// Everything on a schema with a table, a sequence and a function in it.
 pub(in super::super) async fn into_schema(
     db: &CellDb,
+    kind: SchemaKind,
     intruder: &ProbeTenant,
     victim: &ProbeTenant,
 ) -> Result<Vec<Attempt>> {
-    let (a, b) = (intruder.site.names.stem(), victim.site.names.stem());
+    let role = intruder.site.names.stem();
+    let (a, b) = (&*(kind.of)(&intruder.site.names), &*(kind.of)(&victim.site.names));
     let (own, theirs) = (intruder.site.placed()?.0, victim.site.placed()?.0);
     let mut intruding = match own.database_name == theirs.database_name {
         true => session(db, intruder).await?,
         false => {
-            let what = "reach the other tenant's schema, which is in another database";
+            let what = format!("reach the other tenant's {}, which is in another database", kind.title);
             let secret = &intruder.credential("role")?.secret;
             match db.try_session_as(&theirs.database_name, &user(intruder)?, secret).await? {
                 Err(code) if code == INSUFFICIENT_PRIVILEGE => return Ok(vec![Attempt::refused(what)]),
@@ -204,18 +220,19 @@ pub(in super::super) async fn into_schema(
             }
         }
     };
-    fill(&mut session(db, victim).await?, b).await?;
+    fill(&mut session(db, victim).await?, kind, b).await?;
     let mut attempts = Vec::new();
     if own.database_name == theirs.database_name {
-        fill(&mut intruding, a).await?;
+        fill(&mut intruding, kind, a).await?;
         let what = "read its own table";
         if let Some(reason) = refusal_of_own(&mut intruding, &format!("select * from {}.secrets", quoted(a))).await? {
             return Ok(vec![Attempt::inconclusive(what, reason)]);
         }
     }
-    for (what, statement) in ON_SCHEMA {
-        let what = format!("{what} of the other tenant's schema");
-        attempts.push(attempt(&mut intruding, &what, &named(statement, a, b)).await?);
+    for (what, statement) in ON_SCHEMA.iter().chain(kind.attempts) {
+        let what = format!("{what} of the other tenant's {}", kind.title);
+        let statement = named(statement, a, b).replace("\"R\"", &quoted(role));
+        attempts.push(attempt(&mut intruding, &what, &statement).await?);
     }
     for (what, query) in LISTS {
         let seen: Vec<String> = intruding.json(query, &[b]).await?;
@@ -223,19 +240,20 @@ pub(in super::super) async fn into_schema(
         attempts.push(if seen.is_empty() { Attempt::refused(what) } else { Attempt::let_through(what) });
     }
     let mut tx = db.begin_in(&theirs.database_name).await?;
-    let open: usize = tx.json(OPEN_SCHEMAS, &[a]).await?;
+    let open: usize = tx.json(OPEN_SCHEMAS, &[role, &intruder.site.names.graph()]).await?;
     tx.commit().await?;
     attempts.push(none_open("use any tenant's schema of this database", open));
     Ok(attempts)
 }
 
 /// Something to get at.
-async fn fill(session: &mut CellSession, stem: &str) -> Result<()> {
-    let (schema, text) = (quoted(stem), literal(&random::token()));
+async fn fill(session: &mut CellSession, kind: SchemaKind, name: &str) -> Result<()> {
+    let (schema, text, furnish) = (quoted(name), literal(&random::token()), named(kind.furnish, "", name));
     let make = format!(
         "create table if not exists {schema}.secrets (text text primary key); insert into {schema}.secrets values ({text});
          create sequence if not exists {schema}.counter;
-         create or replace function {schema}.told() returns text language sql as 'select ''told'''"
+         create or replace function {schema}.told() returns text language sql as 'select ''told''';
+         {furnish}"
     );
     session.script(&make).await.map_err(|failure| match failure {
         ScriptFailure::Broken(error) => error,
@@ -277,6 +295,8 @@ fn none_open(what: &str, open: usize) -> Attempt {
     if open == 0 { Attempt::refused(what) } else { Attempt::let_through(what) }
 }
 
+/// In names, `"A` and `"B`, and in texts, `'B'`.
 fn named(statement: &str, a: &str, b: &str) -> String {
-    statement.replace("\"A", &format!("\"{a}")).replace("\"B", &format!("\"{b}"))
+    let named = statement.replace("\"A", &format!("\"{a}")).replace("\"B", &format!("\"{b}"));
+    named.replace("'B'", &literal(b))
 }

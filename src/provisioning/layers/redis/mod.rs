@@ -16,7 +16,8 @@ use redis::{
 use serde_json::{Map, json};
 
 use super::super::{
-    Credential, Denial, Ensured, IssueOrder, Layer, Names, Probe, ProbeTenant, Probed, Removed, Site, Slot, Verdict,
+    Credential, Denial, Denials, Ensured, IssueOrder, Layer, Names, Probe, ProbeTenant, Probed, Removed, Site, Slot,
+    Verdict,
 };
 use crate::{
     config,
@@ -358,12 +359,13 @@ impl Layer for RedisLayer {
     }
 
     /// The oldest first. Redis adds equal refusals up, and forgets the oldest beyond `acllog-max-len`. They are taken out of its log as they are
-    /// read, so each is told once, by whichever replica comes first.
-    async fn denials(&self) -> Result<Vec<Denial>> {
+    /// read, so each is told once, by whichever replica comes first; who dies before they are journaled takes them along. Numbers by
+    /// which they could be told apart without that are Redis 7.2's.
+    async fn denials(&self) -> Result<Vec<Denials>> {
         let mut db = self.connect().await?;
         let mut take = pipe();
         take.atomic().cmd("ACL").arg("LOG").arg(LONGEST_LOG).cmd("ACL").arg("LOG").arg("RESET").ignore();
         let (entries,): (Vec<BTreeMap<String, Value>>,) = take.query_async(&mut db).await.map_err(failed)?;
-        Ok(entries.iter().rev().filter_map(denial).collect())
+        Ok(vec![Denials { told: entries.iter().rev().filter_map(denial).collect(), step: None }])
     }
 }
