@@ -1,7 +1,7 @@
 //! One lane of a rollout: one connection to a cell, one tenant after the other; written down in the registry by the hundred.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -163,8 +163,7 @@ impl Templates {
         let tx = self.begin().await?;
         rollout_store::look_up(&tx).await?;
         let now = tx.stamp().at;
-        let news: BTreeSet<_> =
-            rollout_store::save(&tx, rollout.rollout_id, &reports, now).await?.into_iter().collect();
+        let news = rollout_store::save(&tx, rollout.rollout_id, &reports, now).await?;
         let applied: Vec<_> =
             reports.iter().filter(|one| one.state == TenantState::Applied).map(|one| one.tenant).collect();
         rollout_store::note_versions(&tx, rollout, &applied, now).await?;

@@ -1,5 +1,7 @@
 //! The rows of `template_rollouts`, `rollout_lanes` and `rollout_tenants`.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
 
@@ -78,7 +80,11 @@ const TAKE: &str = "
       order by t.wave, t.due_at limit $5 for update of t skip locked)
     update tenantry.rollout_tenants t set lease_until = $6 from due where t.rollout_id = $1 and t.tenant_id = due.tenant_id
     returning t.tenant_id, t.attempts, due.database_name, due.version";
-/// Answers who was still to be done: nobody is counted, or told of, twice.
+/// Without a join: of tenants that were just added the planner knows nothing, and may take all of them for few.
+const SAVE_APPLIED: &str = "
+    update tenantry.rollout_tenants set state = 'APPLIED', attempts = attempts + 1, problem = '', due_at = $3, lease_until = null,
+      done_at = $3
+    where rollout_id = $1 and tenant_id = any($2::uuid[]) and state = 'PENDING' returning tenant_id";
 const SAVE: &str = "
     update tenantry.rollout_tenants t set state = r.state, attempts = r.attempts, problem = r.problem, due_at = r.due_at,
       lease_until = null, done_at = case when r.state = 'PENDING' then null else $7::timestamptz end
@@ -288,18 +294,32 @@ pub(super) async fn take(tx: &Tx, rollout: &Rollout, lane: Lane, span: Span, lim
     Ok(due)
 }
 
-/// Writes results down; answers of whom nobody had yet.
-pub(super) async fn save(tx: &Tx, rollout: RolloutId, results: &[Report], now: DateTime<Utc>) -> Result<Vec<TenantId>> {
-    let values = [
-        rollout.into(),
-        column(results, |report| report.tenant.uuid()),
-        column(results, |report| report.state.name().to_owned()),
-        column(results, |report| report.attempts),
-        column(results, |report| report.problem.clone()),
-        column(results, |report| report.due_at),
-        now.into(),
-    ];
-    let rows = tx.rows(SAVE, values).await?;
+/// Writes results down; answers who was still to be done: nobody is counted, or told of, twice.
+pub(super) async fn save(
+    tx: &Tx,
+    rollout: RolloutId,
+    results: &[Report],
+    now: DateTime<Utc>,
+) -> Result<BTreeSet<TenantId>> {
+    let (applied, others): (Vec<&Report>, Vec<&Report>) =
+        results.iter().partition(|report| report.state == TenantState::Applied);
+    let mut rows = Vec::new();
+    if !applied.is_empty() {
+        let applied = column(&applied, |report| report.tenant.uuid());
+        rows.extend(tx.rows(SAVE_APPLIED, [rollout.into(), applied, now.into()]).await?);
+    }
+    if !others.is_empty() {
+        let values = [
+            rollout.into(),
+            column(&others, |report| report.tenant.uuid()),
+            column(&others, |report| report.state.name().to_owned()),
+            column(&others, |report| report.attempts),
+            column(&others, |report| report.problem.clone()),
+            column(&others, |report| report.due_at),
+            now.into(),
+        ];
+        rows.extend(tx.rows(SAVE, values).await?);
+    }
     Ok(rows.iter().map(|row| row.try_get("", "tenant_id")).collect::<Result<_, _>>()?)
 }
 
