@@ -1,7 +1,6 @@
 //! A feed that waits for what comes: the stream behind a subscription.
 
 use std::{
-    future::Future,
     time::{Duration, Instant},
     vec,
 };
@@ -17,7 +16,10 @@ use super::{
     feed::{Ahead, Batch, Feed},
     pulse,
 };
-use crate::error::{Context as _, Error, Result};
+use crate::{
+    error::{Context as _, Result},
+    platform::task::in_task,
+};
 
 /// Until the next look at entries that wait for a transaction to end; it doubles up to the second value while they do.
 const HELD: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(200));
@@ -118,11 +120,6 @@ impl Follower {
         self.feed = feed;
         Ok(batch)
     }
-}
-
-/// A stream is dropped without notice when its client leaves; a transaction under way then ends in its own task.
-async fn in_task<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(work).await.map_err(Error::internal)?
 }
 
 fn pause((first, longest): (Duration, Duration), times: u32) -> Duration {

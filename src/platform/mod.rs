@@ -11,4 +11,5 @@ pub mod page;
 pub mod random;
 pub mod secret;
 pub mod stripes;
+pub mod task;
 pub mod telemetry;
