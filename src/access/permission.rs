@@ -415,6 +415,8 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
     rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
     rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),
+    rule("Mutation.updateCell", "cell.update", Scope::CellWrite, Platform, Write),
+    rule("Mutation.reactivateCell", "cell.reactivate", Scope::CellWrite, Platform, Write),
     rule("Mutation.drainCell", "cell.drain", Scope::CellWrite, Platform, Write),
     rule("Query.moves", "move.list", Scope::CellRead, Platform, Read),
     rule("Mutation.moveTenant", "move.start", Scope::CellWrite, Platform, Write),

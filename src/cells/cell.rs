@@ -112,6 +112,11 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// How many tenants more it takes.
+    pub(super) fn room(&self) -> i64 {
+        if self.state == CellState::Active { (self.capacity - self.placed).max(0) } else { 0 }
+    }
+
     /// The extensions that a tenant of this tier finds here.
     pub fn extensions_for(&self, tier: IsolationTier) -> Vec<String> {
         let found = self.facts.extensions.iter().filter(|extension| extension.serves(tier));
@@ -145,7 +150,7 @@ impl Part for CellCatalogue {
 }
 
 /// What the journal keeps of a cell: everything but its address and its secret.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Record<'a> {
     name: &'a str,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
-use super::{Cell, CellHealth, CellState, Cells, NewCell, place::PlacementObject};
+use super::{Cell, CellChange, CellHealth, CellState, Cells, NewCell, place::PlacementObject};
 use crate::{
     error::Error,
     platform::{
@@ -173,6 +173,25 @@ pub struct DrainCellInput {
     expected_version: Option<i64>,
 }
 
+#[derive(Debug, InputObject)]
+pub struct ReactivateCellInput {
+    id: ID,
+    /// The version that you saw last: `conflict` if there is another.
+    expected_version: Option<i64>,
+}
+
+/// Name, region, tier and the tenant of a premium cell never change.
+#[derive(Debug, InputObject)]
+pub struct UpdateCellInput {
+    id: ID,
+    /// Tenants at most, 1 to 100000: of a premium cell 1. Below what is placed there nobody is sent away, and nobody new comes.
+    capacity: Option<i64>,
+    /// Another address, login or password of the same database. It is sealed, and never comes back.
+    url: Option<String>,
+    /// The version that you saw last: `conflict` if there is another.
+    expected_version: Option<i64>,
+}
+
 /// The cell after a change.
 #[derive(Debug, SimpleObject)]
 pub struct CellPayload {
@@ -224,13 +243,39 @@ impl CellMutation {
         Ok(CellPayload { cell: CellObject { cell, days_to_full: None } })
     }
 
+    /// Changes how many tenants a cell takes, or how it is reached: a new password, a server that has moved. Tenants that wait for a place
+    /// get one at once where there is more room; credentials of the tenants that are there name the new address.
+    ///
+    /// Errors: `invalid_input` for a capacity out of bounds or an address of another database, `not_found`, `conflict` for another
+    /// version than expected, `residency_violation` at a server of another region, `unavailable` where the address does not answer.
+    ///
+    /// Scope: `auth:cell:write`, operators only.
+    async fn update_cell(&self, ctx: &Context<'_>, input: UpdateCellInput) -> Result<CellPayload> {
+        let scope = enter_platform(ctx, "Mutation")?;
+        let UpdateCellInput { id, capacity, url, expected_version } = input;
+        let wanted = CellChange { capacity, url: url.map(Secret::new) };
+        let cell = handle(ctx)?.update(&scope, parse(&id)?, wanted, &conditions(ctx, expected_version)).await?;
+        Ok(CellPayload { cell: CellObject { cell, days_to_full: None } })
+    }
+
+    /// Lets a cell that drains or is retired take tenants again, once its database has been looked at as when it was registered.
+    ///
+    /// Errors: `not_found`, `invalid_input` with what to change in the database, `conflict` for another version than expected,
+    /// `residency_violation` at a server of another region, `unavailable` where it does not answer.
+    ///
+    /// Scope: `auth:cell:write`, operators only.
+    async fn reactivate_cell(&self, ctx: &Context<'_>, input: ReactivateCellInput) -> Result<CellPayload> {
+        let scope = enter_platform(ctx, "Mutation")?;
+        let cell = handle(ctx)?.reactivate(&scope, parse(&input.id)?, &conditions(ctx, input.expected_version)).await?;
+        Ok(CellPayload { cell: CellObject { cell, days_to_full: None } })
+    }
+
     /// Lets a cell take no more tenants. One without any is retired.
     ///
     /// Scope: `auth:cell:write`, operators only.
     async fn drain_cell(&self, ctx: &Context<'_>, input: DrainCellInput) -> Result<CellPayload> {
         let scope = enter_platform(ctx, "Mutation")?;
-        let id: CellId = input.id.parse().map_err(|_| Error::not_found())?;
-        let cell = handle(ctx)?.drain(&scope, id, &conditions(ctx, input.expected_version)).await?;
+        let cell = handle(ctx)?.drain(&scope, parse(&input.id)?, &conditions(ctx, input.expected_version)).await?;
         Ok(CellPayload { cell: CellObject { cell, days_to_full: None } })
     }
 }
@@ -248,6 +293,10 @@ impl TenantPlacement {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
         Ok(handle(ctx)?.placement_of(&scope).await?.map(Into::into))
     }
+}
+
+fn parse(id: &ID) -> crate::error::Result<CellId> {
+    id.parse().map_err(|_| Error::not_found())
 }
 
 fn handle<'a>(ctx: &Context<'a>) -> crate::error::Result<&'a Cells> {

@@ -4,18 +4,19 @@
 //! else, on plain values, and the reason is kept; the address of a cell is sealed and never comes back; every replica knows
 //! every cell from the catalogue in memory, so that a new one needs no restart; a cell that is down is passed over.
 //!
-//! *Emits*: CellRegistered, CellDraining, CellRetired, CellHealthChanged, CellFactsChanged; TenantPlaced, TenantUnplaced.
+//! *Emits*: CellRegistered, CellUpdated, CellRelocated, CellDraining, CellRetired, CellReactivated, CellHealthChanged, CellFactsChanged; TenantPlaced, TenantUnplaced.
 //!
 //! The first cell is a database of its own beside the registry's, on the same PostgreSQL: in the registry's database itself a
 //! tenant's login could listen to its notifications and take its locks, which PostgreSQL shares by database.
 
 mod cell;
+mod change;
 mod check;
-mod drain;
 pub mod graphql;
 mod growth;
 mod log;
 mod names;
+mod news;
 mod own;
 mod place;
 mod placement;
@@ -25,16 +26,18 @@ mod register;
 mod relocate;
 mod store;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use self::pools::Pools;
 pub use self::{
     cell::{Cell, CellCatalogue, CellHealth, CellState, Extension, ServerFacts},
+    change::CellChange,
     check::HealthChange,
     log::{LogLine, LogStep},
     names::{literal, quoted, stem},
+    news::{CellNews, Follower},
     place::Placement,
     placement::{Candidate, Choice, Wish, choose, residency},
     register::NewCell,
@@ -44,12 +47,12 @@ use crate::{
     error::{Error, Result},
     isolation::{Isolation, OperatorScope},
     keys::MasterKey,
-    platform::{db::CellDb, ids::CellId},
+    platform::{db::CellDb, ids::CellId, secret::Secret},
     tenancy::Tenancy,
 };
 
 /// The handle of this capability. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Cells {
     isolation: Isolation,
     tenancy: Tenancy,
@@ -58,8 +61,15 @@ pub struct Cells {
     rules: Arc<config::Cells>,
     /// The region that this server works for, if it is for one.
     region: Option<Arc<str>>,
+    follower: Arc<RwLock<Option<Follower>>>,
     /// When this replica looked at them last.
     checked: Arc<Mutex<Option<DateTime<Utc>>>>,
+}
+
+impl std::fmt::Debug for Cells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cells").field("rules", &self.rules).finish_non_exhaustive()
+    }
 }
 
 impl Cells {
@@ -75,6 +85,7 @@ impl Cells {
             pools,
             rules: Arc::new(config.cells.clone()),
             region,
+            follower: Arc::default(),
             checked: Arc::default(),
         }
     }
@@ -126,10 +137,12 @@ impl Cells {
 
     /// Connections to the cell, bounded, shared by all who ask on this replica.
     pub fn open(&self, cell: &Cell) -> Result<CellDb> {
-        self.pools.open(cell, || {
-            let url = self.master.unseal(&purpose(cell.id), &cell.sealed_url)?;
-            Ok(crate::platform::secret::Secret::new(String::from_utf8_lossy(&url).into_owned()))
-        })
+        self.pools.open(cell, || self.url_of(cell))
+    }
+
+    fn url_of(&self, cell: &Cell) -> Result<Secret> {
+        let url = self.master.unseal(&purpose(cell.id), &cell.sealed_url)?;
+        Ok(Secret::new(String::from_utf8_lossy(&url).into_owned()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::{Cell, CellHealth, CellState, Cells, cell::Address, names::quoted, probe::Probe, purpose, store};
+use super::{Cell, CellHealth, CellNews, CellState, Cells, cell::Address, names::quoted, probe::Probe, purpose, store};
 use crate::{
     error::{Error, Result},
     isolation::OperatorScope,
@@ -52,6 +52,7 @@ impl Cells {
             Some(known) => {
                 let cell = Cell { sealed_url: seal(known.id), address, facts: probe.facts(), ..known.clone() };
                 store::relocate(&tx, &cell, &probe.identity, now).await?;
+                self.tell(&tx, CellNews::Address(&cell)).await?;
                 Entry::new("CellRelocated", "cell", known.id).change(Some(&known.record()), Some(&cell.record()))?
             }
             None => {
@@ -77,6 +78,7 @@ impl Cells {
                     updated_at: now,
                 };
                 store::insert(&tx, &cell, &probe.identity).await?;
+                self.tell(&tx, CellNews::Room).await?;
                 Entry::new("CellRegistered", "cell", id).change(None, Some(&cell.record()))?
             }
         };
@@ -85,7 +87,7 @@ impl Cells {
         Ok(())
     }
 
-    fn opens(&self, cell: &Cell, url: &Secret) -> bool {
+    pub(super) fn opens(&self, cell: &Cell, url: &Secret) -> bool {
         let opened = self.master.unseal(&purpose(cell.id), &cell.sealed_url);
         opened.is_ok_and(|known| known.as_slice() == url.expose().as_bytes())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Cell, CellHealth, CellState, Cells, cell::Address, probe::Probe, purpose, store};
+use super::{Cell, CellHealth, CellNews, CellState, Cells, cell::Address, probe::Probe, purpose, store};
 use crate::{
     error::{Error, Kind, Result},
     isolation::{Conditions, OperatorScope},
@@ -69,6 +69,7 @@ impl Cells {
             updated_at: now,
         };
         store::insert(&tx, &cell, &probe.identity).await?;
+        self.tell(&tx, CellNews::Room).await?;
         tx.keep_answer(conditions, &id).await?;
         tx.commit([Entry::new("CellRegistered", "cell", id).change(None, Some(&cell.record()))?]).await?;
         self.tenancy.snapshots().refresh(TenantId::PLATFORM).await;
@@ -87,22 +88,32 @@ impl Cells {
             ));
         }
         check_region("region", &new.region)?;
-        if !(1..=100_000).contains(&new.capacity) {
-            return Err(Error::invalid("capacity", "must be between 1 and 100000"));
-        }
-        if new.tier == IsolationTier::Premium && new.capacity != 1 {
-            return Err(Error::invalid("capacity", "must be 1: a premium cell is for one tenant"));
-        }
+        check_capacity(new.capacity, new.tier)?;
         if new.tier != IsolationTier::Premium && new.reserved_for.is_some() {
             return Err(Error::invalid("reservedFor", "is for premium cells"));
         }
-        match &self.region {
-            Some(own) if **own != *new.region => Err(Error::new(
-                Kind::ResidencyViolation,
-                format!("this server works for {own} alone; register the cell at a server of its region"),
-            )
-            .at("region")),
-            _ => Ok(()),
-        }
+        check_of_this_region(self.region.as_deref(), &new.region)
+    }
+}
+
+pub(super) fn check_capacity(capacity: i64, tier: IsolationTier) -> Result<()> {
+    if !(1..=100_000).contains(&capacity) {
+        return Err(Error::invalid("capacity", "must be between 1 and 100000"));
+    }
+    if tier == IsolationTier::Premium && capacity != 1 {
+        return Err(Error::invalid("capacity", "must be 1: a premium cell is for one tenant"));
+    }
+    Ok(())
+}
+
+/// `own` is the region that this server works for, if it is for one.
+pub(super) fn check_of_this_region(own: Option<&str>, region: &str) -> Result<()> {
+    match own {
+        Some(own) if own != region => Err(Error::new(
+            Kind::ResidencyViolation,
+            format!("this server works for {own} alone; ask a server of the cell's region"),
+        )
+        .at("region")),
+        _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::FromQueryResult;
 
 use super::{
-    cell::{Cell, CellHealth, CellState, ServerFacts},
+    cell::{Cell, CellHealth, ServerFacts},
     place::Placement,
 };
 use crate::{
@@ -26,8 +26,11 @@ const INSERT: &str = "
 const RELOCATE: &str = "
     update tenantry.cells set sealed_url = $2, address = $3, identity = $4, facts = $5, version = version + 1, updated_at = $6
     where cell_id = $1";
-const SET_STATE: &str =
-    "update tenantry.cells set state = $2, version = version + 1, updated_at = $3 where cell_id = $1 returning *";
+/// What operators may change of a cell.
+const CHANGE: &str = "
+    update tenantry.cells set state = $2, capacity = $3, sealed_url = $4, address = $5, facts = $6, version = version + 1, updated_at = $7
+    where cell_id = $1 returning *";
+const IDENTITY: &str = "select identity from tenantry.cells where cell_id = $1";
 /// Nothing where another replica has said the same.
 const SET_HEALTH: &str = "
     update tenantry.cells set health = $2, health_reason = $3, updated_at = $4,
@@ -120,9 +123,24 @@ fn taken(error: sea_orm::DbErr) -> Error {
     }
 }
 
-pub(super) async fn set_state(tx: &Tx, cell: CellId, state: CellState, now: DateTime<Utc>) -> Result<Cell> {
-    let row = tx.row(SET_STATE, [cell.into(), state.into(), now.into()]).await?.ok_or_else(Error::not_found)?;
+pub(super) async fn change(tx: &Tx, cell: &Cell, now: DateTime<Utc>) -> Result<Cell> {
+    let values = [
+        cell.id.into(),
+        cell.state.into(),
+        cell.capacity.into(),
+        cell.sealed_url.clone().into(),
+        cell.address.clone().into(),
+        cell.facts.clone().into(),
+        now.into(),
+    ];
+    let row = tx.row(CHANGE, values).await?.ok_or_else(Error::not_found)?;
     Ok(Cell::from_query_result(&row, "")?)
+}
+
+/// What no two cells share.
+pub(super) async fn identity(tx: &Tx, cell: CellId) -> Result<String> {
+    let row = tx.row(IDENTITY, [cell.into()]).await?.ok_or_else(Error::not_found)?;
+    Ok(row.try_get("", "identity")?)
 }
 
 /// Whether that was news.

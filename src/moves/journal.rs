@@ -8,7 +8,7 @@ use crate::journal::Entry;
 fn entry(event: &'static str, order: &Move, more: Value) -> Entry {
     let mut after = json!({
         "tenant": order.tenant, "sourceCell": order.source_cell, "targetCell": order.target_cell,
-        "sourceTier": order.source_tier, "targetTier": order.target_tier,
+        "sourceTier": order.source_tier, "targetTier": order.target_tier, "phase": order.phase,
     });
     if let (Some(after), Value::Object(more)) = (after.as_object_mut(), more) {
         after.extend(more);
@@ -17,13 +17,13 @@ fn entry(event: &'static str, order: &Move, more: Value) -> Entry {
 }
 
 pub(super) fn started(order: &Move) -> Entry {
-    entry("MoveStarted", order, json!({ "reason": order.reason }))
+    entry("MoveStarted", order, json!({ "chosen": order.reason }))
 }
 
 /// What somebody asked for; what comes of it is told when it has.
 pub(super) fn asked(order: &Move, wanted: Wanted) -> Entry {
     let event = if wanted == Wanted::Confirm { "MoveConfirmationRequested" } else { "MoveCancellationRequested" };
-    entry(event, order, json!({ "phase": order.phase }))
+    entry(event, order, json!({}))
 }
 
 pub(super) fn copied(order: &Move) -> Entry {
@@ -56,5 +56,5 @@ pub(super) fn failed(order: &Move) -> Entry {
 
 /// It is tried again.
 pub(super) fn held_up(order: &Move) -> Entry {
-    entry("MoveHeldUp", order, json!({ "phase": order.phase, "error": order.problem }))
+    entry("MoveHeldUp", order, json!({ "error": order.problem }))
 }

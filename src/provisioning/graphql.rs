@@ -3,6 +3,7 @@
 use async_graphql::{Context, ID, Json, Object, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt as _, future::ready};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use super::planes::graphql::{PlaneMutation, PlaneQuery};
@@ -14,7 +15,7 @@ use crate::{
     audit::{Audit, Chain, Cursor, Reach, Row},
     error::Error,
     tenancy::{
-        TenantView,
+        IsolationTier, TenantView,
         graphql::{enter, enter_own_or, enter_platform},
     },
 };
@@ -166,24 +167,54 @@ impl ProvisioningEvent {
 
     /// The name of the same in AWS SaaS Builder Toolkit, where it has one: `onboardingRequest`, `provisionSuccess` …
     async fn toolkit_event(&self) -> Option<String> {
-        self.text("sbt")
+        self.member("sbt")
     }
 
     /// The layer that it is about; null where it is about all.
     async fn layer(&self) -> Option<String> {
-        self.text("layer")
+        self.member("layer")
     }
 
-    /// Why a layer failed or is not available.
+    /// Why a layer failed or is not available, or a move does not go on, begins anew or was given up.
     async fn problem(&self) -> Option<String> {
-        self.text("error").or_else(|| self.text("reason"))
+        self.member("error").or_else(|| self.member("reason"))
+    }
+
+    /// How far a move has come; null where it is about none.
+    async fn r#move(&self) -> Option<MoveProgress> {
+        (self.0.record.subject_kind == "move").then(|| MoveProgress {
+            phase: self.member("phase"),
+            source_tier: self.member("sourceTier"),
+            target_tier: self.member("targetTier"),
+            rows_copied: self.member("rows"),
+            changes_applied: self.member("changes"),
+            pause_ms: self.member("pauseMs"),
+            keep_until: self.member("keepUntil"),
+        })
     }
 }
 
+/// What one event of a move tells; what it does not tell is null.
+#[derive(Clone, Debug, SimpleObject)]
+pub struct MoveProgress {
+    /// Where it is: `COPYING`, `CATCHING_UP`, `SWITCHED` …
+    phase: Option<String>,
+    source_tier: Option<IsolationTier>,
+    target_tier: Option<IsolationTier>,
+    /// Rows of the first copy.
+    rows_copied: Option<i64>,
+    /// Changes of rows that were carried over after it.
+    changes_applied: Option<i64>,
+    /// How long services were kept out at the switch, in milliseconds.
+    pause_ms: Option<i64>,
+    /// When the source is given up without being asked.
+    keep_until: Option<DateTime<Utc>>,
+}
+
 impl ProvisioningEvent {
-    fn text(&self, member: &str) -> Option<String> {
+    fn member<T: DeserializeOwned>(&self, member: &str) -> Option<T> {
         let after: Value = serde_json::from_str(self.0.record.after.as_deref()?).ok()?;
-        Some(after.get(member)?.as_str()?.to_owned())
+        T::deserialize(after.get(member)?).ok()
     }
 
     fn is_one(row: &Row) -> bool {

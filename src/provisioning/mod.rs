@@ -56,7 +56,7 @@ pub use self::{
     state::{Observed, Record, Wanted, pause},
 };
 use crate::{
-    cells::Cells,
+    cells::{CellNews, Cells},
     config::{self, Activation},
     error::{Error, Result},
     isolation::{Isolation, OperatorScope, TenantScope},
@@ -88,9 +88,16 @@ struct Inner {
     /// Who this replica is, in leases.
     holder: String,
     nudge: Notify,
-    /// Tenants that this replica made or changed, and of whose commit it has not heard yet.
+    /// Tenants that this replica made or changed, and of whose commit it has not heard yet; the platform where a cell has room.
     expected: Mutex<HashSet<TenantId>>,
     places: Arc<Semaphore>,
+}
+
+impl Inner {
+    /// There is work once the commit is heard of.
+    fn expect(&self, tenant: TenantId) {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);
+    }
 }
 
 /// What a server's provisioning is put together from.
@@ -129,6 +136,7 @@ impl Provisioning {
         });
         let provisioning = Self(inner);
         provisioning.enlist_what_is_made();
+        provisioning.follow_cells();
         provisioning.check_what_plans_require();
         provisioning.reseal_what_is_kept();
         Ok(provisioning)
@@ -168,7 +176,30 @@ impl Provisioning {
             async move {
                 store::enlist(tx, tenant, now).await?;
                 if let Some(inner) = inner.upgrade() {
-                    inner.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant);
+                    inner.expect(tenant);
+                }
+                Ok(())
+            }
+            .boxed()
+        }));
+    }
+
+    /// From now on what waits for a place goes on as soon as there is one, and credentials name the address that a cell has.
+    fn follow_cells(&self) {
+        if !self.is_on() {
+            return;
+        }
+        let inner = Arc::downgrade(&self.0);
+        self.0.cells.follow_with(Arc::new(move |tx, news, now| {
+            let inner = inner.clone();
+            async move {
+                match news {
+                    CellNews::Address(cell) => return store::readdress_on(tx, cell).await,
+                    CellNews::Room if !store::look_again_for_places(tx, now).await? => return Ok(()),
+                    CellNews::Room => {}
+                }
+                if let Some(inner) = inner.upgrade() {
+                    inner.expect(TenantId::PLATFORM);
                 }
                 Ok(())
             }

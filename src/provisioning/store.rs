@@ -84,6 +84,21 @@ const LOOK_AGAIN_ON_CELL: &str = "
 const FORGET_PAUSES_ON_CELL: &str = "
     update tenantry.provisioning_layers l set next_attempt_at = null from tenantry.placements a
     where a.tenant_id = l.tenant_id and a.cell_id = $1 and l.next_attempt_at is not null";
+/// Whoever waits for a place; locked in one order, as several cells may come at once.
+const LOOK_AGAIN_FOR_PLACES: &str = "
+    with waiting as (
+      select p.tenant_id from tenantry.provisioning p where p.wanted = 'PRESENT' and p.due_at is not null
+        and not exists (select from tenantry.placements a where a.tenant_id = p.tenant_id)
+      order by p.tenant_id for update of p
+    )
+    update tenantry.provisioning p set due_at = $1, requests = p.requests + 1 from waiting w where w.tenant_id = p.tenant_id
+    returning p.tenant_id";
+const FORGET_PAUSES_OF: &str = "
+    update tenantry.provisioning_layers set next_attempt_at = null where tenant_id = any($1) and next_attempt_at is not null";
+/// Their databases and users are the same.
+const READDRESS_ON_CELL: &str = "
+    update tenantry.dataplane_credentials d set details = d.details || $2 from tenantry.placements a
+    where a.tenant_id = d.tenant_id and a.cell_id = $1 and d.layer = 'role'";
 
 const FORGET_WHAT_WAS_SEEN: &str = "
     update tenantry.provisioning_layers set next_attempt_at = null, verified_at = null
@@ -279,6 +294,25 @@ pub(super) async fn save(tx: &Tx, tenant: TenantId, record: &Record) -> Result<(
 pub(super) async fn look_again_on(tx: &Tx, cell: crate::platform::ids::CellId, now: DateTime<Utc>) -> Result<()> {
     tx.execute(FORGET_PAUSES_ON_CELL, [cell.into()]).await?;
     tx.execute(LOOK_AGAIN_ON_CELL, [cell.into(), now.into()]).await?;
+    Ok(())
+}
+
+/// What waits for a place on a cell need not wait any longer; whether anybody does.
+pub(super) async fn look_again_for_places(tx: &Tx, now: DateTime<Utc>) -> Result<bool> {
+    let rows = tx.rows(LOOK_AGAIN_FOR_PLACES, [now.into()]).await?;
+    let waiting: Vec<uuid::Uuid> = rows.iter().map(|row| row.try_get("", "tenant_id")).collect::<Result<_, _>>()?;
+    if waiting.is_empty() {
+        return Ok(false);
+    }
+    tx.execute(FORGET_PAUSES_OF, [waiting.into()]).await?;
+    Ok(true)
+}
+
+/// Credentials of the tenants of a cell name where it is by now.
+pub(super) async fn readdress_on(tx: &Tx, cell: &Cell) -> Result<()> {
+    let address = &cell.address.0;
+    let details = serde_json::json!({ "host": address.host, "port": address.port.to_string() });
+    tx.execute(READDRESS_ON_CELL, [cell.id.into(), details.into()]).await?;
     Ok(())
 }
 

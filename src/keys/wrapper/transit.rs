@@ -105,25 +105,33 @@ impl Transit {
         DataKey::from_bytes(bytes).ok_or_else(|| ProviderError::NotOpened("it is no key of 32 bytes".to_owned()))
     }
 
-    /// A key of transit must be told that it may be deleted.
+    /// A key of transit must be told that it may be deleted. Another server may be faster at any point.
     pub(super) async fn destroy(&self, key: &WrappingKey) -> Result<(), ProviderError> {
         let path = format!("keys/{}", key.reference);
-        let (status, _) = self.send(Method::GET, &path, &Value::Null).await?;
-        match status {
-            StatusCode::NOT_FOUND => return Ok(()),
-            status if !status.is_success() => return Err(failed(status, "at reading a key")),
-            _ => {}
+        if self.is_gone(&path).await? {
+            return Ok(());
         }
-        for (method, path, body) in [
+        for (method, request, body) in [
             (Method::POST, format!("{path}/config"), json!({ "deletion_allowed": true })),
-            (Method::DELETE, path, Value::Null),
+            (Method::DELETE, path.clone(), Value::Null),
         ] {
-            let (status, _) = self.send(method, &path, &body).await?;
-            if !status.is_success() && status != StatusCode::NOT_FOUND {
-                return Err(failed(status, "at deleting a key"));
+            let (status, _) = self.send(method, &request, &body).await?;
+            if !status.is_success() {
+                // What is not there is refused with 400, as much else is.
+                let is_gone = self.is_gone(&path).await?;
+                return if is_gone { Ok(()) } else { Err(failed(status, "at deleting a key")) };
             }
         }
         Ok(())
+    }
+
+    async fn is_gone(&self, path: &str) -> Result<bool, ProviderError> {
+        let (status, _) = self.send(Method::GET, path, &Value::Null).await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(true),
+            status if status.is_success() => Ok(false),
+            status => Err(failed(status, "at reading a key")),
+        }
     }
 
     async fn send(

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use sea_orm::ConnectionTrait as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     clients::Clients,
-    scene::{CANCEL, CONFIRM, MOVE, Scene, contents, furnish, service},
+    scene::{CANCEL, CONFIRM, MOVE, Scene, contents, furnish, service, settings},
 };
-use crate::provisioning::{clusters::texts, create, events, eventually};
+use crate::{
+    provisioning::{clusters::texts, create, events, eventually},
+    support::Socket,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_goes_to_another_cell_with_all_it_has_and_leaves_nothing_behind() {
@@ -63,6 +66,58 @@ async fn a_tenant_goes_to_another_cell_with_all_it_has_and_leaves_nothing_behind
     assert_eq!(scene.of_tenant(&scene.source).await, source);
     let removed = scene.app.app.provisioning.remove_all(scene.tenant).await.unwrap();
     assert_eq!(removed.residue, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_is_told_as_it_goes_on_and_whoever_comes_back_misses_nothing() {
+    let scene = Scene::new("STANDARD", "STANDARD").await;
+    let replica = scene.app.replica(&settings()).await;
+    let admin = scene.app.admin().await;
+    furnish(&service(&admin, scene.tenant).await, 100).await;
+    let watch = "subscription($id: ID!, $after: String) { provisioningProgress(tenantId: $id, after: $after) {
+        cursor event problem move { phase sourceTier targetTier rowsCopied changesApplied pauseMs keepUntil } } }";
+    let mut socket = scene.app.socket(&admin).await;
+    socket.subscribe("p", watch, json!({ "id": scene.tenant })).await;
+    scene.start_move(json!({})).await;
+    let started = of_moves(&mut socket).await;
+    assert_eq!((&started["event"], &started["problem"]), (&json!("MoveStarted"), &json!(null)), "{started}");
+    let tiers = json!({ "phase": "PREPARING", "sourceTier": "STANDARD", "targetTier": "STANDARD", "rowsCopied": null,
+        "changesApplied": null, "pauseMs": null, "keepUntil": null });
+    assert_eq!(started["move"], tiers);
+    drop(socket);
+    let moved = scene.reached("SWITCHED").await;
+    admin.ok(CONFIRM, json!({ "id": scene.tenant })).await;
+    scene.reached("CONFIRMED").await;
+
+    // At another server, long after.
+    let mut socket = replica.socket(&replica.admin().await).await;
+    socket.subscribe("p", watch, json!({ "id": scene.tenant, "after": started["cursor"] })).await;
+    let mut told = Vec::new();
+    while told.last().is_none_or(|last: &Value| last["event"] != "MoveConfirmed") {
+        told.push(of_moves(&mut socket).await);
+    }
+    let events: Vec<_> = told.iter().map(|event| (event["event"].clone(), event["move"]["phase"].clone())).collect();
+    let expected = [
+        ("MoveCopied", "CATCHING_UP"),
+        ("MoveSwitched", "SWITCHED"),
+        ("MoveConfirmationRequested", "SWITCHED"),
+        ("MoveConfirmed", "CONFIRMED"),
+    ];
+    assert_eq!(events, expected.map(|(event, phase)| (json!(event), json!(phase))));
+    assert_eq!(told[0]["move"]["rowsCopied"], moved["rowsCopied"]);
+    for name in ["changesApplied", "pauseMs", "keepUntil"] {
+        assert_eq!(told[1]["move"][name], moved[name], "{name}");
+    }
+}
+
+/// The next event of a move; others are passed over.
+async fn of_moves(socket: &mut Socket) -> Value {
+    loop {
+        let event = socket.event().await["data"]["provisioningProgress"].clone();
+        if event["move"] != json!(null) {
+            return event;
+        }
+    }
 }
 
 /// The short form of `make soak`'s.

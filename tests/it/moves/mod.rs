@@ -5,7 +5,7 @@ mod faults;
 mod journey;
 mod kills;
 mod layers;
-mod scene;
+pub(crate) mod scene;
 mod tier;
 mod volume;
 

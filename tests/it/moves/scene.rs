@@ -106,7 +106,7 @@ pub(super) async fn inventory(cluster: &Cluster) -> Vec<String> {
 }
 
 /// What a service of the tenant gets for one layer now: the details by name, with the `secret`. None while there is nothing.
-pub(super) async fn credential(admin: &Client, tenant: TenantId, layer: &str) -> Option<BTreeMap<String, String>> {
+pub(crate) async fn credential(admin: &Client, tenant: TenantId, layer: &str) -> Option<BTreeMap<String, String>> {
     let got = admin.graphql(CREDENTIALS, json!({ "id": tenant })).await;
     let all = got.data()["dataplaneCredentials"].as_array()?;
     let one = all.iter().find(|one| one["layer"] == layer)?;
@@ -131,7 +131,7 @@ pub(super) fn url(credential: &BTreeMap<String, String>) -> String {
 }
 
 /// A connection as a service of the tenant.
-pub(super) async fn service(admin: &Client, tenant: TenantId) -> DatabaseConnection {
+pub(crate) async fn service(admin: &Client, tenant: TenantId) -> DatabaseConnection {
     connect(&address(admin, tenant).await.unwrap()).await.unwrap()
 }
 

@@ -67,6 +67,13 @@ impl Scene {
         ids.iter().map(|id| id.parse().unwrap()).collect()
     }
 
+    /// Nobody works on a tenant, so that the next statement is of what is done next.
+    async fn turns_are_over(&self) {
+        let registry = self.database.superuser().await;
+        let busy = "select count(*)::text from tenantry.provisioning where lease_token is not null";
+        eventually("all turns are over", async || (texts(&registry, busy).await == ["0"]).then_some(())).await;
+    }
+
     /// Nothing is in the cluster but what its tenants have.
     async fn has_no_orphans(&self) {
         let (all, tenants) = (inventory(&self.cluster).await, self.tenants().await);
@@ -90,9 +97,10 @@ async fn kill_at_each_step(tier: &str) -> usize {
     server.stop().await;
     let reference = of_tenant(&inventory(&scene.cluster).await, calm);
     assert!(reference.len() >= 7, "{reference:#?}");
+    let mut server = scene.serve().await;
     for n in 1.. {
-        let server = scene.serve().await;
         let admin = server.admin().await;
+        scene.turns_are_over().await;
         scene.proxy.arm(n, Fault::Hold);
         let tenant = create(&admin, &format!("killed-{n}"), tier).await;
         let was_hit = eventually("a statement is held, or all is done", async || {
@@ -112,15 +120,15 @@ async fn kill_at_each_step(tier: &str) -> usize {
         .await;
         server.kill().await;
         let hit = scene.proxy.disarm();
-        let server = scene.serve().await;
+        server = scene.serve().await;
         active(&server.admin().await, tenant).await;
         assert_eq!(of_tenant(&inventory(&scene.cluster).await, tenant), reference, "killed at statement {n}: {hit:?}");
         let made =
             "select count(*)::text from tenantry.journal where event = 'ProvisioningSucceeded' and tenant_id = '";
         let told = texts(&scene.database.superuser().await, &format!("{made}{tenant}'")).await;
         assert_eq!(told, ["1"], "it is told once, killed at statement {n}: {hit:?}");
-        server.kill().await;
         if !was_hit {
+            server.kill().await;
             scene.has_no_orphans().await;
             return n - 1;
         }
@@ -150,17 +158,12 @@ async fn a_server_killed_at_any_step_of_taking_away_leaves_nothing_in_the_end() 
     server.kill().await;
     let registry = scene.database.superuser().await;
     let mut steps = 0;
+    let mut server = scene.serve().await;
     for n in 1.. {
-        let server = scene.serve().await;
         let admin = server.admin().await;
         let tenant = create(&admin, &format!("gone-{n}"), "ENTERPRISE").await;
         active(&admin, tenant).await;
-        eventually("its turn is over", async || {
-            let free =
-                format!("select (lease_token is null)::text from tenantry.provisioning where tenant_id = '{tenant}'");
-            (texts(&registry, &free).await == ["true"]).then_some(())
-        })
-        .await;
+        scene.turns_are_over().await;
         scene.proxy.arm(n, Fault::Hold);
         let remove = format!(
             "update tenantry.provisioning set wanted = 'ABSENT', settled_at = null, due_at = now(), requests = requests + 1 where tenant_id = '{tenant}'"
@@ -178,14 +181,14 @@ async fn a_server_killed_at_any_step_of_taking_away_leaves_nothing_in_the_end() 
         .await;
         server.kill().await;
         let hit = scene.proxy.disarm();
-        let server = scene.serve().await;
+        server = scene.serve().await;
         eventually(&format!("all is gone, killed at statement {n}: {hit:?}"), async || {
             (texts(&registry, &gone).await == ["1"]).then_some(())
         })
         .await;
-        server.kill().await;
         assert_eq!(inventory(&scene.cluster).await, [""; 0], "killed at statement {n}: {hit:?}");
         if !was_hit {
+            server.kill().await;
             steps = n - 1;
             break;
         }

@@ -1,5 +1,6 @@
 //! Tenants get an environment of their own on a PostgreSQL, keep it, and leave nothing behind.
 
+mod cell_changes;
 mod cells;
 pub(crate) mod clusters;
 mod conformance;

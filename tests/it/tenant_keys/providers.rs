@@ -40,8 +40,10 @@ async fn live(settings: &str, tier: &str, provider: KeyProvider) {
     let anew = app.replica(settings).await;
     assert_eq!(secret(&anew, &tenant).await, "of living");
     // Versions 1 and 2 have been replaced for less than `retire_after`.
-    let shredded = app.app.tenant_keys.shred(tenant.id).await.unwrap();
-    assert_eq!(shredded.data_keys, 3);
+    // Two servers at once, and again.
+    let (shredded, other) = tokio::join!(app.app.tenant_keys.shred(tenant.id), anew.app.tenant_keys.shred(tenant.id));
+    let shredded = shredded.unwrap();
+    assert_eq!((shredded.data_keys, &other.unwrap()), (3, &shredded));
     assert!(shredded.wrapping_keys >= 2 * own, "{shredded:?}");
     assert_eq!(app.app.tenant_keys.shred(tenant.id).await.unwrap(), shredded);
     assert_eq!(app.app.tenant_keys.secret(&scope(&tenant), "dsn").await.unwrap_err().kind(), Kind::NotFound);
