@@ -105,6 +105,7 @@ impl App {
             cells: cells.clone(),
             keys: tenant_keys.clone(),
             master,
+            signals: signals.clone(),
             known: provisioning::layers::known(&tenant_keys, (&cells, &templates), &config, &clock)?,
         };
         let provisioning = Provisioning::new(parts, &config)?;

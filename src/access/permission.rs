@@ -433,6 +433,7 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.cancelRollout", "rollout.cancel", Scope::TemplateWrite, Platform, Write),
     rule("Tenant.schemaState", "template.state", Scope::TenantRead, Anyone, Read),
     rule("Query.applicationPlanes", "plane.list", Scope::PlaneRead, Platform, Read),
+    rule("Subscription.provisioningJobs", "job.watch", Scope::ProvisioningReport, Platform, Read),
     rule("Query.provisioningJobs", "job.list", Scope::ProvisioningReport, Platform, Read),
     rule("Mutation.registerApplicationPlane", "plane.register", Scope::PlaneWrite, Platform, Write),
     rule("Mutation.changeApplicationPlane", "plane.change", Scope::PlaneWrite, Platform, Write),

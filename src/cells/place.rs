@@ -79,6 +79,11 @@ impl Cells {
         Ok(found)
     }
 
+    /// The same for Tenantry's own work, in a transaction that is under way.
+    pub async fn placement_in(tx: &Tx, tenant: TenantId) -> Result<Option<Placement>> {
+        store::placement(tx, tenant).await
+    }
+
     /// Where the tenant would be put now.
     pub async fn preview(&self, tenant: &Tenant, extensions: &[&str]) -> Result<super::Choice> {
         let tx = self.isolation.observe_platform().await?;

@@ -15,7 +15,9 @@ use crate::{
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
     probes::graphql::ProbesMutation,
-    provisioning::graphql::{PlaneMutation, PlaneQuery, ProvisioningQuery, ProvisioningSubscription},
+    provisioning::graphql::{
+        PlaneMutation, PlaneQuery, PlaneSubscription, ProvisioningQuery, ProvisioningSubscription,
+    },
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
     templates::graphql::{TemplateMutation, TemplateQuery, TemplateSubscription},
@@ -75,7 +77,7 @@ pub struct EnvironmentMutation(
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]
-pub struct Subscription(AuditSubscription, ProvisioningSubscription, TemplateSubscription);
+pub struct Subscription(AuditSubscription, ProvisioningSubscription, TemplateSubscription, PlaneSubscription);
 
 pub type TenantrySchema = Schema<Query, Mutation, Subscription>;
 

@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt as _, future::ready};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use super::planes::graphql::{PlaneMutation, PlaneQuery};
+pub use super::planes::graphql::{PlaneMutation, PlaneQuery, PlaneSubscription};
 use super::{
     DataplaneCredential, LayerHealth, Observed, PlaneJob, PlannedLayer, Provisioning, Record, Wanted,
     planes::{graphql::ProvisioningJobObject, layer_of},

@@ -48,8 +48,8 @@ pub use self::{
     names::{Names, literal, quoted},
     plan::PlannedLayer,
     planes::{
-        ApplicationPlane, Change as PlaneChange, Job as PlaneJob, JobKind, JobState, NewPlane, Outcome as PlaneOutcome,
-        Report as PlaneReport,
+        ApplicationPlane, Change as PlaneChange, Interest as PlaneInterest, Job as PlaneJob, JobKind, JobState,
+        NewPlane, Outcome as PlaneOutcome, Report as PlaneReport,
     },
     probing::{ProbeTenant, Probed},
     removal::Removal,
@@ -60,6 +60,7 @@ use crate::{
     config::{self, Activation},
     error::{Error, Result},
     isolation::{Isolation, OperatorScope, TenantScope},
+    journal::Signals,
     keys::MasterKey,
     platform::{db::Heard, ids::TenantId, random},
     tenancy::{Plan, Tenancy},
@@ -91,6 +92,8 @@ struct Inner {
     /// Tenants that this replica made or changed, and of whose commit it has not heard yet; the platform where a cell has room.
     expected: Mutex<HashSet<TenantId>>,
     places: Arc<Semaphore>,
+    /// Wakes who follows what a plane is asked for.
+    signals: Signals,
 }
 
 impl Inner {
@@ -108,6 +111,7 @@ pub struct Parts {
     pub cells: Cells,
     pub keys: TenantKeys,
     pub master: MasterKey,
+    pub signals: Signals,
     /// All layers that this binary has, in no order; the configuration says which are used, and in what order.
     pub known: Vec<Arc<dyn Layer>>,
 }
@@ -128,6 +132,7 @@ impl Provisioning {
             cells: parts.cells,
             keys: parts.keys,
             master: parts.master,
+            signals: parts.signals,
             rules,
             region,
             layers,

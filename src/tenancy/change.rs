@@ -293,6 +293,7 @@ fn needs_another_environment(before: &Tenant, after: &Tenant) -> bool {
         || before.plan != after.plan
         || before.region != after.region
         || before.sections != after.sections
+        || before.status.is_in_use() != after.status.is_in_use()
 }
 
 /// A region is a name of the operator's own: small letters, digits and '-'.

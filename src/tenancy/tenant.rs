@@ -33,6 +33,11 @@ pub enum Status {
 }
 
 impl Status {
+    /// Neither suspended, archived nor deleted.
+    pub fn is_in_use(self) -> bool {
+        matches!(self, Self::Created | Self::Active)
+    }
+
     pub fn name(self) -> String {
         self.to_value()
     }

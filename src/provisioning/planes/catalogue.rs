@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use serde_json::json;
 
-use super::{super::Provisioning, ApplicationPlane, store};
+use super::{super::Provisioning, ApplicationPlane, Interest, store};
 use crate::{
     access::Scope,
     error::{Error, Result},
@@ -26,6 +26,7 @@ pub struct NewPlane {
     pub position: i16,
     pub tiers: Vec<IsolationTier>,
     pub plans: Vec<String>,
+    pub follows: Vec<Interest>,
 }
 
 /// What is to be different; none stays as it is.
@@ -38,6 +39,7 @@ pub struct Change {
     pub position: Option<i16>,
     pub tiers: Option<Vec<IsolationTier>>,
     pub plans: Option<Vec<String>>,
+    pub follows: Option<Vec<Interest>>,
 }
 
 /// Where a plane has no longest time of its own.
@@ -80,6 +82,7 @@ impl Provisioning {
             position: new.position,
             tiers: new.tiers,
             plans: new.plans,
+            follows: new.follows,
             version: 1,
             created_at: now,
             updated_at: now,
@@ -116,6 +119,7 @@ impl Provisioning {
             plane.position = change.position.unwrap_or(plane.position);
             plane.tiers = change.tiers.unwrap_or_else(|| plane.tiers.clone());
             plane.plans = change.plans.unwrap_or_else(|| plane.plans.clone());
+            plane.follows = change.follows.unwrap_or_else(|| plane.follows.clone());
         })
         .await
     }

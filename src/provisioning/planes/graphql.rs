@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject};
+use async_graphql::{Context, ID, InputObject, Json, Object, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
+use futures::{Stream, StreamExt as _};
 use serde_json::{Map, Value};
 
 use super::{
-    super::Provisioning, ApplicationPlane, Change, Job, JobKind, JobState, NewPlane, Outcome, Report, duration,
-    layer_of, list::cursor,
+    super::Provisioning, ApplicationPlane, Change, Interest, Job, JobKind, JobState, NewPlane, Outcome, Report,
+    duration, layer_of, list::cursor,
 };
 use crate::{
     error::Error,
@@ -70,6 +71,11 @@ impl ApplicationPlaneObject {
     /// The plans of tenants that it serves; none: all.
     async fn plans(&self) -> &[String] {
         &self.0.plans
+    }
+
+    /// What it is told of tenants that it has, besides that they come and go.
+    async fn follows(&self) -> &[Interest] {
+        &self.0.follows
     }
 
     /// What `expectedVersion` is compared with.
@@ -163,6 +169,16 @@ impl ProvisioningJobObject {
         &self.job.message
     }
 
+    /// Where the tenant's data is: what the plane knows with this job, or knew before; null where nothing is known.
+    async fn data_region(&self) -> Option<&str> {
+        self.job.told.place.as_ref().map(|place| place.region.as_str())
+    }
+
+    /// Whether the tenant is in use, neither suspended nor archived nor deleted: what the plane knows with this job, or knew before.
+    async fn in_use(&self) -> Option<bool> {
+        self.job.told.in_use
+    }
+
     /// When it was answered, given up or withdrawn.
     async fn closed_at(&self) -> Option<DateTime<Utc>> {
         self.job.closed_at
@@ -228,6 +244,9 @@ pub struct RegisterApplicationPlaneInput {
     /// The plans of tenants that it serves; none: all.
     #[graphql(default)]
     plans: Vec<String>,
+    /// What it is told of tenants that it has, as jobs that it answers; nothing, where none is given.
+    #[graphql(default)]
+    follows: Vec<Interest>,
 }
 
 #[derive(Debug, InputObject)]
@@ -241,6 +260,7 @@ pub struct ChangeApplicationPlaneInput {
     position: Option<i32>,
     tiers: Option<Vec<IsolationTier>>,
     plans: Option<Vec<String>>,
+    follows: Option<Vec<Interest>>,
     /// The version that you saw last: `conflict` if there is another.
     expected_version: Option<i64>,
 }
@@ -320,6 +340,28 @@ impl PlaneQuery {
 }
 
 #[derive(Debug, Default)]
+pub struct PlaneSubscription;
+
+#[Subscription]
+impl PlaneSubscription {
+    /// What your application plane is asked for: first all that is open, the oldest first, then each job as it is issued, at whatever
+    /// server. Who comes back gets what is still open, and misses nothing; a job may come twice.
+    ///
+    /// Errors: `not_found` where your client does not answer for a plane of this name, or does no longer.
+    ///
+    /// Scope: `auth:provisioning:report`, operators only.
+    async fn provisioning_jobs(
+        &self,
+        ctx: &Context<'_>,
+        plane: String,
+    ) -> Result<impl Stream<Item = Result<ProvisioningJobObject>> + use<>> {
+        let scope = enter_platform(ctx, "Subscription")?;
+        let jobs = handle(ctx)?.watch_jobs(scope, plane).await?;
+        Ok(jobs.map(|job| job.map(|(job, tenant)| ProvisioningJobObject { job, tenant }).map_err(Into::into)))
+    }
+}
+
+#[derive(Debug, Default)]
 pub struct PlaneMutation;
 
 #[Object]
@@ -345,6 +387,7 @@ impl PlaneMutation {
             position: narrow("position", input.position)?,
             tiers: input.tiers,
             plans: input.plans,
+            follows: input.follows,
         };
         let plane = handle(ctx)?.register_plane(&scope, new, &conditions(ctx, None)).await?;
         Ok(ApplicationPlanePayload { plane: ApplicationPlaneObject(plane) })
@@ -369,6 +412,7 @@ impl PlaneMutation {
             position: input.position.map(|position| narrow("position", position)).transpose()?,
             tiers: input.tiers,
             plans: input.plans,
+            follows: input.follows,
         };
         let conditions = conditions(ctx, input.expected_version);
         let plane = handle(ctx)?.change_plane(&scope, &input.name, change, &conditions).await?;

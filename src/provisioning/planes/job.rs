@@ -6,7 +6,7 @@ use sea_orm::{DeriveActiveEnum, EnumIter, FromQueryResult};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{super::state::Wanted, Report};
+use super::{super::state::Wanted, Interest, Report, Told};
 use crate::{
     error::{Error, Result},
     platform::ids::{PlaneJobId, TenantId},
@@ -21,6 +21,12 @@ pub enum JobKind {
     Provision,
     /// Take it away.
     Deprovision,
+    /// The tenant's data is on another cell by now, or it has another tier: `dataRegion`, and `dataplaneCredentials` of its services.
+    Relocate,
+    /// The tenant is in use again.
+    Activate,
+    /// The tenant is out of use: suspended, archived or deleted. What it has stays.
+    Deactivate,
 }
 
 impl JobKind {
@@ -29,6 +35,16 @@ impl JobKind {
             Wanted::Present => Self::Provision,
             Wanted::Absent => Self::Deprovision,
         }
+    }
+
+    /// What is wanted of a plane that is asked for this.
+    fn serves(self) -> Wanted {
+        if self == Self::Deprovision { Wanted::Absent } else { Wanted::Present }
+    }
+
+    /// Whether it tells something of a tenant that the plane has.
+    pub(super) fn is_news(self) -> bool {
+        !matches!(self, Self::Provision | Self::Deprovision)
     }
 }
 
@@ -75,6 +91,8 @@ pub struct Job {
     pub percent: Option<i16>,
     pub message: String,
     pub outputs: Value,
+    /// What the plane knows of the tenant once this is done.
+    pub told: Told,
     pub closed_at: Option<DateTime<Utc>>,
 }
 
@@ -178,29 +196,58 @@ pub(super) struct Noted {
     pub(super) next_attempt_at: Option<DateTime<Utc>>,
 }
 
+/// What is to be known of a tenant, and what of that its plane wants to be told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct News<'a> {
+    pub(super) tenant: &'a Told,
+    pub(super) follows: &'a [Interest],
+}
+
 /// `latest` is the last job of the tenant and the plane; a removal is asked for `most` times.
-pub(super) fn next(wanted: Wanted, latest: Option<&Job>, noted: Noted, now: DateTime<Utc>, most: i32) -> Next {
+pub(super) fn next(
+    wanted: Wanted,
+    latest: Option<&Job>,
+    noted: Noted,
+    news: News<'_>,
+    (now, most): (DateTime<Utc>, i32),
+) -> Next {
     let kind = JobKind::towards(wanted);
-    let first = Next::Ask { kind, attempt: 1 };
+    let first = |kind| Next::Ask { kind, attempt: 1 };
     let Some(job) = latest else {
-        return if wanted == Wanted::Present { first } else { Next::Nothing };
+        return if wanted == Wanted::Present { first(kind) } else { Next::Nothing };
     };
-    if job.kind != kind {
-        return first;
+    if job.kind.serves() != wanted {
+        return first(kind);
     }
+    let told = known(Some(job)).news(news.tenant, news.follows).filter(|_| wanted == Wanted::Present);
     match job.state {
+        // The opposite has come about since, and is told in its place.
+        JobState::Open if told.is_some() && job.told.is_old(job.kind, news.tenant) => first(told.unwrap_or(kind)),
         JobState::Open if now < job.deadline => Next::WaitForAnswer(job.deadline),
-        JobState::Succeeded => Next::Settled(kind),
-        JobState::Withdrawn => first,
+        JobState::Succeeded => told.map_or(Next::Settled(kind), first),
+        JobState::Withdrawn if job.kind.is_news() => told.map_or(Next::Settled(kind), first),
+        JobState::Withdrawn => first(kind),
         JobState::Open => Next::NoteFailure,
         JobState::Failed | JobState::Expired if noted.attempts < job.attempt => Next::NoteFailure,
+        JobState::Failed | JobState::Expired if job.kind.is_news() && told != Some(job.kind) => {
+            told.map_or(Next::Settled(kind), first)
+        }
         JobState::Failed | JobState::Expired if kind == JobKind::Deprovision && job.attempt >= most => {
             Next::Unconfirmed
         }
         JobState::Failed | JobState::Expired => match noted.next_attempt_at {
             Some(at) if now < at => Next::WaitToAsk(at),
-            _ => Next::Ask { kind, attempt: job.attempt.saturating_add(1) },
+            _ => Next::Ask { kind: job.kind, attempt: job.attempt.saturating_add(1) },
         },
+    }
+}
+
+/// What a plane knows for certain of the tenant, by the last job.
+pub(super) fn known(latest: Option<&Job>) -> Told {
+    match latest {
+        None => Told::default(),
+        Some(job) if job.state == JobState::Succeeded => job.told.clone(),
+        Some(job) => job.told.clone().without(job.kind),
     }
 }
 
@@ -228,6 +275,7 @@ mod tests {
             percent: None,
             message: String::new(),
             outputs: json!({}),
+            told: Told { place: None, in_use: Some(true) },
             closed_at: (state != JobState::Open).then(|| minutes(5)),
         }
     }
@@ -241,7 +289,9 @@ mod tests {
         use JobKind::{Deprovision, Provision};
         use JobState::{Expired, Failed, Open, Succeeded, Withdrawn};
         let noted = |attempts, next| Noted { attempts, next_attempt_at: next };
-        let then = |wanted, job: Option<&Job>, noted, now| next(wanted, job, noted, minutes(now), 3);
+        let tenant = Told { place: None, in_use: Some(true) };
+        let news = News { tenant: &tenant, follows: &[Interest::Moves, Interest::Activation] };
+        let then = |wanted, job: Option<&Job>, noted, now| next(wanted, job, noted, news, (minutes(now), 3));
         let (present, absent, none) = (Wanted::Present, Wanted::Absent, noted(0, None));
         assert_eq!(then(present, None, none, 1), Next::Ask { kind: Provision, attempt: 1 });
         assert_eq!(then(absent, None, none, 1), Next::Nothing);
@@ -266,6 +316,39 @@ mod tests {
         let gone = job(Deprovision, Succeeded, 1);
         assert_eq!(then(absent, Some(&gone), none, 11), Next::Settled(Deprovision));
         assert_eq!(then(present, Some(&gone), none, 11), Next::Ask { kind: Provision, attempt: 1 });
+    }
+
+    #[test]
+    fn what_has_come_about_since_is_told_until_it_is_known_and_the_opposite_in_its_place() {
+        use JobKind::{Activate, Deactivate, Deprovision, Provision};
+        let (used, unused) = (Told { place: None, in_use: Some(true) }, Told { place: None, in_use: Some(false) });
+        let both = [Interest::Moves, Interest::Activation];
+        let then = |latest: &Job, tenant: &Told, follows: &[Interest], attempts| {
+            let noted = Noted { attempts, next_attempt_at: None };
+            next(Wanted::Present, Some(latest), noted, News { tenant, follows }, (minutes(1), 3))
+        };
+        let first = |kind| Next::Ask { kind, attempt: 1 };
+        let made = job(Provision, JobState::Succeeded, 1);
+        assert_eq!(then(&made, &used, &both, 0), Next::Settled(Provision));
+        assert_eq!(then(&made, &unused, &both, 0), first(Deactivate));
+        assert_eq!(then(&made, &unused, &[Interest::Moves], 0), Next::Settled(Provision));
+        let told = |kind, state, told: &Told| Job { told: told.clone(), ..job(kind, state, 1) };
+        let open = told(Deactivate, JobState::Open, &unused);
+        assert_eq!(then(&open, &unused, &both, 0), Next::WaitForAnswer(minutes(10)));
+        assert_eq!(then(&open, &used, &both, 0), first(Activate), "whether or not it did the other");
+        assert_eq!(then(&told(Deactivate, JobState::Succeeded, &unused), &unused, &both, 0), Next::Settled(Provision));
+        for state in [JobState::Failed, JobState::Expired] {
+            let failed = told(Deactivate, state, &unused);
+            assert_eq!(then(&failed, &unused, &both, 0), Next::NoteFailure);
+            assert_eq!(then(&failed, &unused, &both, 1), Next::Ask { kind: Deactivate, attempt: 2 });
+            assert_eq!(then(&failed, &used, &both, 1), first(Activate));
+            assert_eq!(then(&failed, &unused, &[], 1), Next::Settled(Provision), "it does not want to know");
+        }
+        assert_eq!(then(&told(Deactivate, JobState::Withdrawn, &unused), &used, &both, 0), first(Activate));
+        // A plane that lets go of a tenant is told nothing of it.
+        let news = News { tenant: &unused, follows: &both };
+        let gone = next(Wanted::Absent, Some(&made), Noted::default(), news, (minutes(1), 3));
+        assert_eq!(gone, first(Deprovision));
     }
 
     #[test]

@@ -19,10 +19,13 @@ fn entry(event: &'static str, job: &Job, sbt: Option<&str>, more: Value) -> Entr
 
 pub(super) fn issued(job: &Job) -> Entry {
     let sbt = match job.kind {
-        JobKind::Provision => "onboardingRequest",
-        JobKind::Deprovision => "offboardingRequest",
+        JobKind::Provision => Some("onboardingRequest"),
+        JobKind::Deprovision => Some("offboardingRequest"),
+        JobKind::Activate => Some("activateRequest"),
+        JobKind::Deactivate => Some("deactivateRequest"),
+        JobKind::Relocate => None,
     };
-    entry("PlaneJobIssued", job, Some(sbt), json!({ "attempt": job.attempt, "deadline": job.deadline }))
+    entry("PlaneJobIssued", job, sbt, json!({ "attempt": job.attempt, "deadline": job.deadline }))
 }
 
 pub(super) fn progressed(job: &Job) -> Entry {
@@ -33,18 +36,21 @@ pub(super) fn progressed(job: &Job) -> Entry {
 /// Outputs are kept with the job alone.
 pub(super) fn succeeded(job: &Job) -> Entry {
     let sbt = match job.kind {
-        JobKind::Provision => "provisionSuccess",
-        JobKind::Deprovision => "deprovisionSuccess",
+        JobKind::Provision => Some("provisionSuccess"),
+        JobKind::Deprovision => Some("deprovisionSuccess"),
+        JobKind::Activate => Some("activateSuccess"),
+        JobKind::Deactivate => Some("deactivateSuccess"),
+        JobKind::Relocate => None,
     };
-    entry("PlaneJobSucceeded", job, Some(sbt), json!({ "message": job.message }))
+    entry("PlaneJobSucceeded", job, sbt, json!({ "message": job.message }))
 }
 
 pub(super) fn failed(job: &Job) -> Entry {
-    entry("PlaneJobFailed", job, Some(failure(job.kind)), json!({ "message": job.message }))
+    entry("PlaneJobFailed", job, failure(job.kind), json!({ "message": job.message }))
 }
 
 pub(super) fn expired(job: &Job) -> Entry {
-    entry("PlaneJobExpired", job, Some(failure(job.kind)), json!({ "deadline": job.deadline }))
+    entry("PlaneJobExpired", job, failure(job.kind), json!({ "deadline": job.deadline }))
 }
 
 pub(super) fn withdrawn(job: &Job) -> Entry {
@@ -58,9 +64,12 @@ pub(super) fn unconfirmed(job: &Job) -> Entry {
     Entry { after: Some(after), ..Entry::new("LayerRemovalUnconfirmed", "layer", layer) }
 }
 
-fn failure(kind: JobKind) -> &'static str {
+fn failure(kind: JobKind) -> Option<&'static str> {
     match kind {
-        JobKind::Provision => "provisionFailure",
-        JobKind::Deprovision => "deprovisionFailure",
+        JobKind::Provision => Some("provisionFailure"),
+        JobKind::Deprovision => Some("deprovisionFailure"),
+        JobKind::Activate => Some("activateFailure"),
+        JobKind::Deactivate => Some("deactivateFailure"),
+        JobKind::Relocate => None,
     }
 }

@@ -26,8 +26,16 @@ impl Provisioning {
         let plane = own_plane(&tx, plane, scope.caller()).await?;
         let jobs = store::open_jobs(&tx, &plane.name, after, request.first + 1).await?;
         tx.commit_unrecorded("a read").await?;
-        let page = request.page(jobs);
-        let ids: Vec<TenantId> = page.items.iter().map(|job| job.tenant_id).collect();
+        let Page { items, has_next, has_previous } = request.page(jobs);
+        Ok(Page { items: self.with_tenants(scope, items).await?, has_next, has_previous })
+    }
+
+    pub(super) async fn with_tenants(
+        &self,
+        scope: &OperatorScope,
+        jobs: Vec<Job>,
+    ) -> Result<Vec<(Job, Option<Arc<Tenant>>)>> {
+        let ids: Vec<TenantId> = jobs.iter().map(|job| job.tenant_id).collect();
         let tenants: Vec<Arc<Tenant>> = match ids.is_empty() {
             true => Vec::new(),
             false => self.0.tenancy.get_several(scope, &ids).await?.into_iter().map(Arc::new).collect(),
@@ -36,8 +44,7 @@ impl Provisioning {
             let tenant = tenants.iter().find(|tenant| tenant.id == job.tenant_id).cloned();
             (job, tenant)
         };
-        let Page { items, has_next, has_previous } = page;
-        Ok(Page { items: items.into_iter().map(of).collect(), has_next, has_previous })
+        Ok(jobs.into_iter().map(of).collect())
     }
 }
 

@@ -18,13 +18,16 @@ mod plane;
 mod report;
 mod step;
 mod store;
+mod told;
 mod turn;
+mod watch;
 
 pub use self::{
     catalogue::{Change, NewPlane},
     job::{Job, JobKind, JobState, Outcome},
     plane::ApplicationPlane,
     report::Report,
+    told::{Interest, Told},
 };
 pub(super) use self::{
     plane::{is_of_plane, layer_of},

@@ -1,7 +1,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::{super::state::Wanted, duration};
+use super::{super::state::Wanted, Interest, duration};
 use crate::{
     platform::ids::ClientId,
     tenancy::{IsolationTier, Tenant},
@@ -38,6 +38,8 @@ pub struct ApplicationPlane {
     pub tiers: Vec<IsolationTier>,
     /// None: all.
     pub plans: Vec<String>,
+    /// What it is told of tenants that it has.
+    pub follows: Vec<Interest>,
     pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -64,6 +66,7 @@ impl ApplicationPlane {
             position: self.position,
             tiers: &self.tiers,
             plans: &self.plans,
+            follows: &self.follows,
             retired_at: self.retired_at,
         }
     }
@@ -80,5 +83,6 @@ pub(super) struct Record<'a> {
     position: i16,
     tiers: &'a [IsolationTier],
     plans: &'a [String],
+    follows: &'a [Interest],
     retired_at: Option<DateTime<Utc>>,
 }

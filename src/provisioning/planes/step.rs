@@ -11,8 +11,8 @@ use super::{
         store::{self as records, Lease},
         work::{chance, fresh},
     },
-    ApplicationPlane, Job, JobKind, JobState,
-    job::{Next, next},
+    ApplicationPlane, Job, JobKind, JobState, Told,
+    job::{News, Next, known, next},
     journal, layer_of, store,
     turn::noted,
 };
@@ -33,6 +33,8 @@ pub(super) struct PlaneStep<'a> {
     /// The last one.
     pub(super) job: Option<&'a Job>,
     pub(super) record: Option<&'a Record>,
+    /// What there is to be known of the tenant.
+    pub(super) told: &'a Told,
 }
 
 impl Provisioning {
@@ -40,7 +42,8 @@ impl Provisioning {
         let now = self.0.isolation.clock().now();
         let record = self.record_of(step);
         let most = self.0.rules.plane_removal_attempts;
-        match (next(step.wanted, step.job, noted(&record), now, most), step.job) {
+        let news = News { tenant: step.told, follows: &step.plane.follows };
+        match (next(step.wanted, step.job, noted(&record), news, (now, most)), step.job) {
             (Next::Ask { kind, attempt }, _) => self.ask(step, record, kind, attempt).await,
             (Next::WaitForAnswer(until), _) => self.note_waiting(step, record, until).await,
             (Next::WaitToAsk(_), _) => Ok(Outcome::Waiting),
@@ -88,6 +91,7 @@ impl Provisioning {
             percent: None,
             message: String::new(),
             outputs: json!({}),
+            told: known(step.job).after(kind, step.told),
             closed_at: None,
         };
         if !store::insert_job(&tx, &job).await? {
@@ -135,7 +139,7 @@ impl Provisioning {
         if record.last_error != error.message() {
             entries.push(layers::failed(&record.layer, &error));
         }
-        if record.essential && job.attempt == 1 {
+        if record.essential && job.attempt == 1 && !job.kind.is_news() {
             entries.push(match record.wanted {
                 Wanted::Present => layers::provisioning_failed(job.tenant_id, &record.layer),
                 Wanted::Absent => layers::removal_failed(job.tenant_id, &record.layer),
@@ -158,7 +162,10 @@ impl Provisioning {
         self.turn(&mut record, Observed::Present);
         settle_record(&mut record);
         record.verified_at = job.closed_at;
-        record.facts = json!({ "outputs": job.outputs });
+        // What is told later may be answered without saying all again.
+        if !job.kind.is_news() || job.outputs.as_object().is_some_and(|outputs| !outputs.is_empty()) {
+            record.facts = json!({ "outputs": job.outputs });
+        }
         if !is_news {
             self.save_if_new(step, &record).await?;
             return Ok(Outcome::Done);

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ActiveEnum as _, FromQueryResult};
 
-use super::{ApplicationPlane, Job};
+use super::{ApplicationPlane, Interest, Job};
 use crate::{
     error::{Context as _, Error, Result},
     platform::{
@@ -19,11 +19,11 @@ const LOCK_PLANE: &str = "select * from tenantry.application_planes where name =
 const FIND_PLANE: &str = "select * from tenantry.application_planes where name = $1";
 const INSERT_PLANE: &str = "
     insert into tenantry.application_planes (name, client_id, essential, deadline_seconds, longest_seconds, position, tiers, plans,
-      version, created_at, updated_at, retired_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+      version, created_at, updated_at, retired_at, follows)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 const UPDATE_PLANE: &str = "
     update tenantry.application_planes set client_id = $2, essential = $3, deadline_seconds = $4, longest_seconds = $5, position = $6,
-      tiers = $7, plans = $8, version = $9, updated_at = $11, retired_at = $12
+      tiers = $7, plans = $8, version = $9, updated_at = $11, retired_at = $12, follows = $13
     where name = $1 and created_at = $10";
 /// Whoever is at work now looks again afterwards.
 const LOOK_AT_ALL: &str = "
@@ -40,10 +40,14 @@ const LOCK_JOB: &str = "
 const OPEN_JOBS: &str = "
     select * from tenantry.plane_jobs where plane = $1 and state = 'OPEN' and ($2::uuid is null or job_id > $2)
     order by job_id limit $3";
+const OPEN_JOBS_BUT: &str = "
+    select * from tenantry.plane_jobs where plane = $1 and state = 'OPEN' and job_id <> all($2) order by job_id limit $3";
+const STILL_OPEN: &str = "
+    select job_id from tenantry.plane_jobs where plane = $1 and state = 'OPEN' and job_id = any($2)";
 /// Nothing where one is open already.
 const INSERT_JOB: &str = "
-    insert into tenantry.plane_jobs (tenant_id, job_id, plane, kind, state, attempt, issued_at, deadline, latest, patience_seconds)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing";
+    insert into tenantry.plane_jobs (tenant_id, job_id, plane, kind, state, attempt, issued_at, deadline, latest, patience_seconds, told)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict do nothing";
 const SAVE_JOB: &str = "
     update tenantry.plane_jobs set state = $3, deadline = $4, percent = $5, message = $6, outputs = $7, closed_at = $8
     where tenant_id = $1 and job_id = $2";
@@ -64,6 +68,7 @@ struct Row {
     position: i16,
     tiers: Vec<String>,
     plans: Vec<String>,
+    follows: Vec<String>,
     version: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -75,6 +80,7 @@ impl TryFrom<Row> for ApplicationPlane {
 
     fn try_from(row: Row) -> Result<Self> {
         let tiers = row.tiers.iter().map(IsolationTier::try_from_value).collect::<Result<_, _>>();
+        let follows = row.follows.iter().map(Interest::try_from_value).collect::<Result<_, _>>();
         Ok(Self {
             name: row.name,
             client_id: row.client_id,
@@ -84,6 +90,7 @@ impl TryFrom<Row> for ApplicationPlane {
             position: row.position,
             tiers: tiers.context("read the tiers of an application plane")?,
             plans: row.plans,
+            follows: follows.context("read what an application plane follows")?,
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -96,8 +103,9 @@ fn plane(row: &sea_orm::QueryResult) -> Result<ApplicationPlane> {
     Row::from_query_result(row, "")?.try_into()
 }
 
-fn values(plane: &ApplicationPlane) -> [sea_orm::Value; 12] {
+fn values(plane: &ApplicationPlane) -> [sea_orm::Value; 13] {
     let tiers: Vec<String> = plane.tiers.iter().map(|tier| tier.to_value()).collect();
+    let follows: Vec<String> = plane.follows.iter().map(|interest| interest.to_value()).collect();
     [
         plane.name.as_str().into(),
         plane.client_id.into(),
@@ -111,6 +119,7 @@ fn values(plane: &ApplicationPlane) -> [sea_orm::Value; 12] {
         plane.created_at.into(),
         plane.updated_at.into(),
         plane.retired_at.into(),
+        follows.into(),
     ]
 }
 
@@ -177,6 +186,22 @@ pub(super) async fn open_jobs(tx: &Tx, plane: &str, after: Option<PlaneJobId>, l
     Ok(rows.iter().map(|row| Job::from_query_result(row, "")).collect::<Result<_, _>>()?)
 }
 
+/// The same but for these.
+pub(super) async fn open_jobs_but(tx: &Tx, plane: &str, known: &[PlaneJobId], limit: usize) -> Result<Vec<Job>> {
+    let rows = tx.rows(OPEN_JOBS_BUT, [plane.into(), uuids(known).into(), (limit as i64).into()]).await?;
+    Ok(rows.iter().map(|row| Job::from_query_result(row, "")).collect::<Result<_, _>>()?)
+}
+
+/// Those of `known` that wait for an answer.
+pub(super) async fn still_open(tx: &Tx, plane: &str, known: &[PlaneJobId]) -> Result<Vec<PlaneJobId>> {
+    let rows = tx.rows(STILL_OPEN, [plane.into(), uuids(known).into()]).await?;
+    Ok(rows.iter().map(|row| row.try_get("", "job_id")).collect::<Result<_, _>>()?)
+}
+
+fn uuids(ids: &[PlaneJobId]) -> Vec<uuid::Uuid> {
+    ids.iter().map(|id| id.uuid()).collect()
+}
+
 /// Whether it was added: not where one of the tenant and the plane is open.
 pub(super) async fn insert_job(tx: &Tx, job: &Job) -> Result<bool> {
     tx.execute(DROP_OLD_JOBS, [job.tenant_id.into(), job.plane.as_str().into(), KEPT_JOBS.into()]).await?;
@@ -191,6 +216,7 @@ pub(super) async fn insert_job(tx: &Tx, job: &Job) -> Result<bool> {
         job.deadline.into(),
         job.latest.into(),
         job.patience_seconds.into(),
+        job.told.clone().into(),
     ];
     Ok(tx.execute(INSERT_JOB, values).await? == 1)
 }

@@ -10,19 +10,21 @@ use super::{
         step::Outcome,
         store::{self as layers, Lease},
     },
-    ApplicationPlane, Job, duration,
-    job::{JobKind, Next, Noted, next},
+    ApplicationPlane, Job, Told, duration,
+    job::{JobKind, News, Next, Noted, next},
     layer_of,
     step::PlaneStep,
     store,
 };
-use crate::{error::Result, isolation::OperatorTx, tenancy::Tenant};
+use crate::{cells::Cells, error::Result, isolation::OperatorTx, tenancy::Tenant};
 
 /// What is known of the planes, and of what they have of one tenant.
 pub(super) struct Known {
     planes: Vec<ApplicationPlane>,
     jobs: Vec<Job>,
     records: Vec<Record>,
+    /// What there is to be known of the tenant.
+    told: Told,
 }
 
 impl Known {
@@ -30,10 +32,11 @@ impl Known {
     async fn read(tx: &OperatorTx, tenant: &Tenant) -> Result<Self> {
         let planes = store::planes(tx).await?;
         if planes.is_empty() {
-            return Ok(Self { planes, jobs: Vec::new(), records: Vec::new() });
+            return Ok(Self { planes, jobs: Vec::new(), records: Vec::new(), told: Told::default() });
         }
         let (jobs, records) = (store::latest_jobs(tx, tenant.id).await?, layers::records(tx, tenant.id).await?);
-        Ok(Self { planes, jobs, records })
+        let told = Told::of(tenant, Cells::placement_in(tx, tenant.id).await?.as_ref());
+        Ok(Self { planes, jobs, records, told })
     }
 
     fn job(&self, plane: &ApplicationPlane) -> Option<&Job> {
@@ -109,6 +112,7 @@ impl Provisioning {
             position: i16::try_from(self.layers().len()).unwrap_or(i16::MAX).saturating_add(plane.position),
             job: known.job(plane),
             record: known.record(plane),
+            told: &known.told,
         }
     }
 
@@ -122,7 +126,8 @@ impl Provisioning {
         for plane in &known.planes {
             let wanted = plane.wanted_for(Wanted::Present, tenant);
             let noted = known.record(plane).map(noted).unwrap_or_default();
-            let next = next(wanted, known.job(plane), noted, now, self.0.rules.plane_removal_attempts);
+            let news = News { tenant: &known.told, follows: &plane.follows };
+            let next = next(wanted, known.job(plane), noted, news, (now, self.0.rules.plane_removal_attempts));
             if wanted == Wanted::Absent && matches!(next, Next::Nothing | Next::Settled(_) | Next::Unconfirmed) {
                 continue;
             }
@@ -151,6 +156,21 @@ fn sentence(plane: &ApplicationPlane, next: Next) -> Option<String> {
         }
         Next::Ask { kind: JobKind::Deprovision, .. } => {
             format!("ask the application plane {name} to take away what the tenant has there, within {within}")
+        }
+        Next::Ask { kind: JobKind::Relocate, .. } => {
+            format!(
+                "tell the application plane {name} where the tenant is by now, and wait for its answer within {within}"
+            )
+        }
+        Next::Ask { kind: JobKind::Activate, .. } => {
+            format!(
+                "tell the application plane {name} that the tenant is in use again, and wait for its answer within {within}"
+            )
+        }
+        Next::Ask { kind: JobKind::Deactivate, .. } => {
+            format!(
+                "tell the application plane {name} that the tenant is out of use, and wait for its answer within {within}"
+            )
         }
         Next::WaitForAnswer(until) => format!("wait for the application plane {name}, which was asked, until {until}"),
         Next::WaitToAsk(at) => format!("ask the application plane {name} again at {at}"),

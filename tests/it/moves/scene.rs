@@ -17,7 +17,7 @@ use crate::{
 
 pub(super) const MOVE: &str =
     "mutation($input: MoveTenantInput!) { moveTenant(input: $input) { move { id phase } cell reason steps } }";
-pub(super) const CONFIRM: &str = "mutation($id: ID!) { confirmMove(input: { tenantId: $id }) { move { phase } } }";
+pub(crate) const CONFIRM: &str = "mutation($id: ID!) { confirmMove(input: { tenantId: $id }) { move { phase } } }";
 pub(super) const CANCEL: &str = "mutation($id: ID!) { cancelMove(input: { tenantId: $id }) { move { phase } } }";
 const PROGRESS: &str = "query($id: ID!) { tenant(id: $id) { isolationTier placement { tier reason }
     move { phase problem attempts rowsCopied changesApplied pauseMs sourceTier targetTier keepUntil finishedAt } } }";
@@ -25,20 +25,20 @@ const CREDENTIALS: &str =
     "query($id: ID!) { dataplaneCredentials(tenantId: $id) { layer details { name value } secret } }";
 
 /// Cells of clusters alone, and moves that do not wait long.
-pub(super) fn settings() -> String {
+pub(crate) fn settings() -> String {
     ON.replace("[cells]", "[cells]\nown = false")
 }
 
-pub(super) struct Scene {
-    pub(super) app: TestApp,
+pub(crate) struct Scene {
+    pub(crate) app: TestApp,
     pub(super) source: Cluster,
     pub(super) target: Cluster,
-    pub(super) tenant: TenantId,
+    pub(crate) tenant: TenantId,
 }
 
 impl Scene {
     /// A tenant of this tier on the cell `source`, and a cell `target` of that tier.
-    pub(super) async fn new(tier: &str, target_tier: &str) -> Self {
+    pub(crate) async fn new(tier: &str, target_tier: &str) -> Self {
         Self::with(&settings(), (Cluster::start(), tier), (Cluster::start(), target_tier)).await
     }
 
@@ -56,7 +56,7 @@ impl Scene {
         Self { app, source, target, tenant }
     }
 
-    pub(super) async fn start_move(&self, input: Value) -> Value {
+    pub(crate) async fn start_move(&self, input: Value) -> Value {
         let mut input = input;
         input["tenantId"] = json!(self.tenant);
         self.app.admin().await.ok(MOVE, json!({ "input": input })).await
@@ -66,7 +66,7 @@ impl Scene {
         progress(&self.app.admin().await, self.tenant).await
     }
 
-    pub(super) async fn reached(&self, phase: &str) -> Value {
+    pub(crate) async fn reached(&self, phase: &str) -> Value {
         reached(&self.app.admin().await, self.tenant, phase).await
     }
 

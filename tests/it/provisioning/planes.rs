@@ -23,7 +23,7 @@ const CLIENT: &str =
 const REGISTER: &str = "mutation($input: RegisterApplicationPlaneInput!) { registerApplicationPlane(input: $input) {
     plane { name layer essential deadline longest version } } }";
 const JOBS: &str = "query($plane: String!, $first: Int = 25, $after: String) { provisioningJobs(plane: $plane, first: $first, after: $after) {
-    edges { node { id tenantId kind state attempt deadline tenant { slug plan isolationTier region } } }
+    edges { node { id tenantId kind state attempt deadline inUse dataRegion tenant { slug plan isolationTier region } } }
     pageInfo { hasNextPage endCursor } } }";
 const REPORT: &str = "mutation($input: ReportProvisioningInput!) { reportProvisioning(input: $input) {
     job { id state percent deadline closedAt } } }";
@@ -32,14 +32,14 @@ const LAYERS: &str =
     nextAttemptAt outputs job { id state attempt percent message } } } }";
 
 /// A program with a client of its own, as it stands before the server.
-struct Plane {
+pub(super) struct Plane {
     name: String,
-    client: Client,
+    pub(super) client: Client,
 }
 
 impl Plane {
     /// Registered with these settings beside name and client.
-    async fn register(admin: &Client, name: &str, settings: Value) -> Self {
+    pub(super) async fn register(admin: &Client, name: &str, settings: Value) -> Self {
         let (id, client) = sign_in(admin, name).await;
         let mut input = json!({ "name": name, "clientId": id, "deadline": "PT1M" });
         for (key, value) in settings.as_object().unwrap() {
@@ -50,14 +50,14 @@ impl Plane {
         Self { name: name.to_owned(), client }
     }
 
-    async fn jobs(&self) -> Vec<Value> {
+    pub(super) async fn jobs(&self) -> Vec<Value> {
         let found = self.client.ok(JOBS, json!({ "plane": self.name })).await;
         let edges = found["provisioningJobs"]["edges"].as_array().unwrap();
         edges.iter().map(|edge| edge["node"].clone()).collect()
     }
 
     /// Waits until it is asked something for the tenant, other than the jobs that it knows.
-    async fn asked(&self, tenant: TenantId, known: &[&Value]) -> Value {
+    pub(super) async fn asked(&self, tenant: TenantId, known: &[&Value]) -> Value {
         eventually("the plane is asked", async || {
             let jobs = self.jobs().await;
             let is_new = |job: &Value| known.iter().all(|known| known["id"] != job["id"]);
@@ -74,17 +74,17 @@ impl Plane {
         json!({ "input": input })
     }
 
-    async fn report(&self, job: &Value, more: Value) -> Value {
+    pub(super) async fn report(&self, job: &Value, more: Value) -> Value {
         self.client.ok(REPORT, self.input(job, &more)).await["reportProvisioning"]["job"].clone()
     }
 
     /// The code of the refusal, and where.
-    async fn refused(&self, job: &Value, more: Value) -> (String, String) {
+    pub(super) async fn refused(&self, job: &Value, more: Value) -> (String, String) {
         refused(&self.client, self.input(job, &more)).await
     }
 
     /// Answers all that it is asked for with SUCCESS, in a task of its own.
-    fn obey(&self) -> JoinSet<()> {
+    pub(super) fn obey(&self) -> JoinSet<()> {
         let plane = Self { name: self.name.clone(), client: self.client.clone() };
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -118,12 +118,12 @@ async fn refused(client: &Client, input: Value) -> (String, String) {
     (answer.code().to_owned(), field)
 }
 
-fn code(code: &str, field: &str) -> (String, String) {
+pub(super) fn code(code: &str, field: &str) -> (String, String) {
     (code.to_owned(), field.to_owned())
 }
 
 /// The tenant's layer of this plane, when it is as `is` has it.
-async fn layer(client: &Client, tenant: TenantId, plane: &Plane, is: impl Fn(&Value) -> bool) -> Value {
+pub(super) async fn layer(client: &Client, tenant: TenantId, plane: &Plane, is: impl Fn(&Value) -> bool) -> Value {
     eventually("the plane's layer is as it should be", async || {
         let seen = client.ok(LAYERS, json!({ "id": tenant })).await;
         let layers = seen["tenant"]["layers"].as_array().unwrap();
