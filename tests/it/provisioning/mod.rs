@@ -12,6 +12,7 @@ mod keys;
 mod kills;
 mod nats;
 mod outage;
+mod plane_kills;
 mod plane_news;
 mod planes;
 mod private;

@@ -33,7 +33,7 @@ const LAYERS: &str =
 
 /// A program with a client of its own, as it stands before the server.
 pub(super) struct Plane {
-    name: String,
+    pub(super) name: String,
     pub(super) client: Client,
 }
 
@@ -76,6 +76,12 @@ impl Plane {
 
     pub(super) async fn report(&self, job: &Value, more: Value) -> Value {
         self.client.ok(REPORT, self.input(job, &more)).await["reportProvisioning"]["job"].clone()
+    }
+
+    /// Of a server that may be gone before it answers.
+    pub(super) async fn try_report(&self, job: &Value, more: Value) {
+        let body = json!({ "query": REPORT, "variables": self.input(job, &more) });
+        let _ = self.client.post("/graphql").json(&body).send().await;
     }
 
     /// The code of the refusal, and where.
