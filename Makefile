@@ -27,7 +27,7 @@ define WITH_SERVERS
 bouncer=$$(scripts/pgbouncer 2>/dev/null) || echo "PgBouncer 1.21 or newer could not be had here; its test will say so"; \
 	  extensions=$$(scripts/postgres-extensions 2>/dev/null) || echo "PostgreSQL with pgvector and Apache AGE could not be had here; their tests will say so"; \
 	  moto=$$(scripts/moto) || echo "moto could not be had here; the tests of AWS KMS and S3 will say so"; \
-	  TENANTRY_TEST_EXTENSIONS="$$extensions" PATH="$${bouncer:+$$bouncer:}$${moto:+$$moto:}$$PATH"
+	  TENANTRY_TEST_EXTENSIONS="$$extensions" PATH="$${bouncer:+$$bouncer:}$${moto:+$$moto:}$$PATH$${extensions:+:$$extensions/client}"
 endef
 
 test: bootstrap-test console $(CLIENTS:package-lock.json=node_modules/.package-lock.json) ## The whole suite, on real servers

@@ -20,8 +20,10 @@ pub struct Wish {
     pub home: String,
     /// Regions outside which nothing of the tenant may be.
     pub allowed: Vec<String>,
-    /// Extensions that its plan cannot do without.
+    /// Extensions that it cannot do without.
     pub extensions: Vec<String>,
+    /// Who cannot, for people.
+    pub required_by: &'static str,
 }
 
 /// What matters of a cell.
@@ -74,11 +76,12 @@ impl Wish {
             home: tenant.region.clone(),
             allowed: residency(tenant),
             extensions: extensions.iter().map(|name| (*name).to_owned()).collect(),
+            required_by: "which the plan requires",
         }
     }
 
     /// Those of its extensions that it would not find on `cell`.
-    fn missing<'a>(&'a self, cell: &Candidate) -> Vec<&'a str> {
+    pub(super) fn missing<'a>(&'a self, cell: &Candidate) -> Vec<&'a str> {
         let has = |name: &str| cell.extensions.iter().any(|found| found.name == name && found.serves(self.tier));
         self.extensions.iter().map(String::as_str).filter(|name| !has(name)).collect()
     }
@@ -151,7 +154,7 @@ fn reason(wish: &Wish, cell: &Candidate, choices: usize) -> String {
     };
     let able = match wish.extensions.as_slice() {
         [] => String::new(),
-        names => format!("; it has {}, which the plan requires", names.join(", ")),
+        names => format!("; it has {}, {}", names.join(", "), wish.required_by),
     };
     format!(
         "{} in {place} {}: {} of {} places taken, {among}{shared}{able}",
@@ -175,7 +178,7 @@ fn none_fits(wish: &Wish, within: &[&Candidate]) -> Error {
         [] => rule,
         names => {
             let without = count(&|cell| !wish.missing(cell).is_empty());
-            format!("{rule}; {without} have not {}, which the plan requires", names.join(", "))
+            format!("{rule}; {without} have not {}, {}", names.join(", "), wish.required_by)
         }
     };
     Error::new(Kind::Unavailable, rule)
@@ -203,7 +206,8 @@ mod tests {
 
     fn wish(tier: IsolationTier, allowed: &[&str]) -> Wish {
         let allowed = allowed.iter().map(|region| (*region).to_owned()).collect();
-        Wish { tenant: TenantId::generate(), tier, home: "eu".to_owned(), allowed, extensions: Vec::new() }
+        let (tenant, home) = (TenantId::generate(), "eu".to_owned());
+        Wish { tenant, tier, home, allowed, extensions: Vec::new(), required_by: "which the plan requires" }
     }
 
     fn chosen(wish: &Wish, cells: &[Candidate]) -> String {

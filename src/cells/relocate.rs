@@ -28,7 +28,8 @@ impl Cells {
         let is_elsewhere = |cell: &&Cell| {
             (&cell.address.0.host, cell.address.0.port) != (&source.address.0.host, source.address.0.port)
         };
-        let wish = Wish { tier, ..Wish::of(tenant, extensions) };
+        let required_by = "which the tenant uses or its plan requires";
+        let wish = Wish { tier, required_by, ..Wish::of(tenant, extensions) };
         let candidates: Vec<Candidate> = match named {
             None => cells.iter().filter(is_elsewhere).map(Candidate::from).collect(),
             Some(name) => {
@@ -93,6 +94,11 @@ fn check_named(wish: &Wish, tenant: &Tenant, cell: &Cell) -> Result<()> {
     }
     if cell.reserved_for.is_some_and(|reserved| reserved != wish.tenant) {
         return Err(Error::conflict("the cell is reserved for another tenant").at("cell"));
+    }
+    let lacks = wish.missing(&Candidate::from(cell)).join(", ");
+    if !lacks.is_empty() {
+        let rule = format!("cell {} has no {lacks}, {}", cell.name, wish.required_by);
+        return Err(Error::conflict(rule).at("cell"));
     }
     Ok(())
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::decode::{Change, Relation, Relations, Transaction, Value};
+use super::{
+    decode::{Change, Relation, Relations, Transaction, Value},
+    place::Place,
+};
 use crate::{
     cells::{literal, quoted},
     error::{Error, Result},
@@ -10,7 +13,7 @@ use crate::{
 
 /// Rows that are to be compared anew, by table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Touched(pub(super) BTreeMap<String, Rows>);
+pub(super) struct Touched(pub(super) BTreeMap<Place, Rows>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rows {
@@ -21,48 +24,46 @@ pub(super) enum Rows {
 }
 
 impl Touched {
-    fn whole(&mut self, table: &str) {
-        self.0.insert(table.to_owned(), Rows::All);
+    fn whole(&mut self, table: &Place) {
+        self.0.insert(table.clone(), Rows::All);
     }
 
     fn row(&mut self, relation: &Relation, row: &[Value]) {
         if relation.is_full {
-            return self.whole(&relation.name);
+            return self.whole(&relation.place);
         }
         let keys: Vec<_> = relation.columns.iter().zip(row).filter(|(column, _)| column.is_key).collect();
         let values = keys.iter().map(|(_, value)| written(value)).collect();
         let key = keys.iter().map(|(column, _)| column.name.clone()).collect();
-        let rows = self.0.entry(relation.name.clone()).or_insert(Rows::Some { key, values: BTreeSet::new() });
+        let rows = self.0.entry(relation.place.clone()).or_insert(Rows::Some { key, values: BTreeSet::new() });
         if let Rows::Some { values: known, .. } = rows {
             known.insert(values);
         }
     }
 }
 
-/// The statements that do at the target what `transactions` did at the source. `schema` is the tenant's.
+/// The statements that do at the target what `transactions` did at the source.
 pub(super) fn statements(
-    schema: &str,
     relations: &Relations,
     transactions: &[Transaction],
     touched: &mut Touched,
 ) -> Result<Vec<String>> {
     let mut statements = Vec::new();
     for change in transactions.iter().flat_map(|transaction| &transaction.changes) {
-        statements.push(statement(schema, relations, change, touched)?);
+        statements.push(statement(relations, change, touched)?);
     }
     Ok(statements)
 }
 
-fn statement(schema: &str, relations: &Relations, change: &Change, touched: &mut Touched) -> Result<String> {
+fn statement(relations: &Relations, change: &Change, touched: &mut Touched) -> Result<String> {
     let known = |table: &u32| {
         relations.get(table).ok_or_else(|| Error::internal("a change is of a table that was not described"))
     };
-    let place = |relation: &Relation| format!("{}.{}", quoted(schema), quoted(&relation.name));
     Ok(match change {
         Change::Insert { table, new } => {
             let relation = known(table)?;
             touched.row(relation, new);
-            insert(&place(relation), relation, new)
+            insert(relation, new)
         }
         Change::Update { table, old, new } => {
             let relation = known(table)?;
@@ -70,30 +71,30 @@ fn statement(schema: &str, relations: &Relations, change: &Change, touched: &mut
             if let Some(old) = old {
                 touched.row(relation, old);
             }
-            update(&place(relation), relation, old.as_ref(), new)
+            update(relation, old.as_ref(), new)
         }
         Change::Delete { table, old } => {
             let relation = known(table)?;
             touched.row(relation, old);
-            let place = place(relation);
-            format!("DELETE FROM ONLY {place} WHERE {}", the_row(&place, relation, old))
+            format!("DELETE FROM ONLY {} WHERE {}", relation.place, the_row(relation, old))
         }
         Change::Truncate { tables } => {
             let relations = tables.iter().map(known).collect::<Result<Vec<_>>>()?;
-            relations.iter().for_each(|relation| touched.whole(&relation.name));
-            let places: Vec<_> = relations.iter().map(|relation| format!("ONLY {}", place(relation))).collect();
+            relations.iter().for_each(|relation| touched.whole(&relation.place));
+            let places: Vec<_> = relations.iter().map(|relation| format!("ONLY {}", relation.place)).collect();
             format!("TRUNCATE {}", places.join(", "))
         }
     })
 }
 
-fn insert(place: &str, relation: &Relation, new: &[Value]) -> String {
+fn insert(relation: &Relation, new: &[Value]) -> String {
     let names: Vec<_> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
     let values: Vec<_> = new.iter().map(written).collect();
-    format!("INSERT INTO {place} ({}) OVERRIDING SYSTEM VALUE VALUES ({})", names.join(", "), values.join(", "))
+    let (place, names, values) = (&relation.place, names.join(", "), values.join(", "));
+    format!("INSERT INTO {place} ({names}) OVERRIDING SYSTEM VALUE VALUES ({values})")
 }
 
-fn update(place: &str, relation: &Relation, old: Option<&Vec<Value>>, new: &[Value]) -> String {
+fn update(relation: &Relation, old: Option<&Vec<Value>>, new: &[Value]) -> String {
     let set: Vec<_> = relation
         .columns
         .iter()
@@ -101,12 +102,13 @@ fn update(place: &str, relation: &Relation, old: Option<&Vec<Value>>, new: &[Val
         .filter(|(_, value)| **value != Value::Unchanged)
         .map(|(column, value)| format!("{} = {}", quoted(&column.name), written(value)))
         .collect();
-    let which = the_row(place, relation, old.map_or(new, Vec::as_slice));
-    format!("UPDATE ONLY {place} SET {} WHERE {which}", set.join(", "))
+    let which = the_row(relation, old.map_or(new, Vec::as_slice));
+    format!("UPDATE ONLY {} SET {} WHERE {which}", relation.place, set.join(", "))
 }
 
-/// By its key; where there is none, one row of those that are alike. Types without equality, such as `json`, have a text.
-fn the_row(place: &str, relation: &Relation, row: &[Value]) -> String {
+/// By its key; where there is none, one row of those that are alike: by the texts that the stream has, which the types' own output
+/// functions make. A cast to text is another thing: of a boolean it is `true`, not `t`.
+fn the_row(relation: &Relation, row: &[Value]) -> String {
     let keys = relation.columns.iter().zip(row).filter(|(column, value)| column.is_key && **value != Value::Unchanged);
     if !relation.is_full {
         let terms: Vec<_> =
@@ -114,9 +116,12 @@ fn the_row(place: &str, relation: &Relation, row: &[Value]) -> String {
         return terms.join(" AND ");
     }
     let terms: Vec<_> = keys
-        .map(|(column, value)| format!("{}::text IS NOT DISTINCT FROM {}::text", quoted(&column.name), written(value)))
+        .map(|(column, value)| match value {
+            Value::Text(text) => format!("pg_catalog.format('%s', {}) = {}", quoted(&column.name), literal(text)),
+            Value::Null | Value::Unchanged => format!("{} IS NULL", quoted(&column.name)),
+        })
         .collect();
-    format!("ctid = (SELECT ctid FROM ONLY {place} WHERE {} LIMIT 1)", terms.join(" AND "))
+    format!("ctid = (SELECT ctid FROM ONLY {} WHERE {} LIMIT 1)", relation.place, terms.join(" AND "))
 }
 
 fn written(value: &Value) -> String {
@@ -132,7 +137,11 @@ mod tests {
 
     fn relation(is_full: bool) -> Relation {
         let column = |name: &str, is_key| Column { name: name.to_owned(), is_key };
-        Relation { name: "it\"ems".to_owned(), is_full, columns: vec![column("id", true), column("note", is_full)] }
+        Relation { place: items(), is_full, columns: vec![column("id", true), column("note", is_full)] }
+    }
+
+    fn items() -> Place {
+        Place { schema: "t_x".to_owned(), name: "it\"ems".to_owned() }
     }
 
     fn text(text: &str) -> Value {
@@ -143,7 +152,7 @@ mod tests {
         let mut touched = Touched::default();
         let relations = [(1, relation(is_full))].into();
         let transactions = [Transaction { changes: vec![change], ..Transaction::default() }];
-        let statements = statements("t_x", &relations, &transactions, &mut touched).unwrap();
+        let statements = statements(&relations, &transactions, &mut touched).unwrap();
         (statements.join(";"), touched)
     }
 
@@ -164,7 +173,7 @@ mod tests {
         );
         assert_eq!(sql, r#"UPDATE ONLY "t_x"."it""ems" SET "id" = E'2' WHERE "id" = E'1'"#);
         let values = BTreeSet::from([vec!["E'1'".to_owned()], vec!["E'2'".to_owned()]]);
-        assert_eq!(touched.0["it\"ems"], Rows::Some { key: vec!["id".to_owned()], values });
+        assert_eq!(touched.0[&items()], Rows::Some { key: vec!["id".to_owned()], values });
         let (sql, _) = done(false, Change::Delete { table: 1, old: vec![text("1"), Value::Null] });
         assert_eq!(sql, r#"DELETE FROM ONLY "t_x"."it""ems" WHERE "id" = E'1'"#);
     }
@@ -174,10 +183,10 @@ mod tests {
         let (sql, touched) = done(true, Change::Delete { table: 1, old: vec![text("1"), Value::Null] });
         assert_eq!(
             sql,
-            r#"DELETE FROM ONLY "t_x"."it""ems" WHERE ctid = (SELECT ctid FROM ONLY "t_x"."it""ems" WHERE "id"::text IS NOT DISTINCT FROM E'1'::text AND "note"::text IS NOT DISTINCT FROM NULL::text LIMIT 1)"#
+            r#"DELETE FROM ONLY "t_x"."it""ems" WHERE ctid = (SELECT ctid FROM ONLY "t_x"."it""ems" WHERE pg_catalog.format('%s', "id") = E'1' AND "note" IS NULL LIMIT 1)"#
         );
-        assert_eq!(touched.0["it\"ems"], Rows::All);
+        assert_eq!(touched.0[&items()], Rows::All);
         let (sql, touched) = done(false, Change::Truncate { tables: vec![1] });
-        assert_eq!((sql.as_str(), &touched.0["it\"ems"]), (r#"TRUNCATE ONLY "t_x"."it""ems""#, &Rows::All));
+        assert_eq!((sql.as_str(), &touched.0[&items()]), (r#"TRUNCATE ONLY "t_x"."it""ems""#, &Rows::All));
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     apply::{Rows, Touched},
-    ends::Ends,
+    place::Place,
     source::Table,
 };
 use crate::{
@@ -25,14 +25,14 @@ struct Sum {
 }
 
 /// Compares all rows of `tables`.
-pub(super) async fn all(ends: &Ends, tables: &[Table], sides: (&mut CellSession, &mut CellSession)) -> Result<()> {
-    let queries: Vec<_> = tables.iter().map(|table| part(ends, &table.name, "")).collect();
+pub(super) async fn all(tables: &[Table], sides: (&mut CellSession, &mut CellSession)) -> Result<()> {
+    let queries: Vec<_> = tables.iter().map(|table| part(&table.place, "")).collect();
     compare(&queries, sides).await
 }
 
 /// Compares the rows that were touched.
-pub(super) async fn touched(ends: &Ends, touched: &Touched, sides: (&mut CellSession, &mut CellSession)) -> Result<()> {
-    let queries: Vec<_> = touched.0.iter().map(|(table, rows)| part(ends, table, &condition(rows))).collect();
+pub(super) async fn touched(touched: &Touched, sides: (&mut CellSession, &mut CellSession)) -> Result<()> {
+    let queries: Vec<_> = touched.0.iter().map(|(table, rows)| part(table, &condition(rows))).collect();
     compare(&queries, sides).await
 }
 
@@ -50,12 +50,11 @@ fn condition(rows: &Rows) -> String {
 
 /// `record_out` is called by name: a cast of a row to text could be a function of the tenant's own, which must not run with other
 /// rights than the tenant's.
-fn part(ends: &Ends, table: &str, condition: &str) -> String {
-    let place = format!("{}.{}", quoted(&ends.stem), quoted(table));
+fn part(place: &Place, condition: &str) -> String {
     format!(
         "select {} as name, jsonb_build_object('rows', count(*), 'hash', coalesce(sum(hashtextextended(textin(record_out(t)), 0)::numeric), 0)::text) as sum
          from only {place} t{condition}",
-        literal(table)
+        literal(&place.to_string())
     )
 }
 

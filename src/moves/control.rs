@@ -53,11 +53,13 @@ impl Moves {
     ///
     /// Errors: those of [`Moves::start`].
     pub async fn plan(&self, tenant: TenantId, destination: &Destination) -> Result<Outlook> {
+        // Before the transaction: the cell may be slow to answer.
+        let uses = self.uses(tenant).await?;
         let tx = self.begin().await?;
-        let (order, cell) = self.order(&tx, tenant, destination).await?;
+        let (order, cell) = self.order(&tx, tenant, (destination, &uses)).await?;
         tx.commit_unrecorded("a read").await?;
         let ends = self.ends(&order).await?;
-        let tables = ends.check().await?;
+        let tables = self.check(&ends).await?.tables;
         let place = match order.target_tier {
             IsolationTier::Standard => "schema",
             IsolationTier::Enterprise | IsolationTier::Premium => "database",
@@ -74,7 +76,8 @@ impl Moves {
 
     /// Begins a move; it goes on by itself until the tenant is at its new place.
     ///
-    /// Errors: `conflict` where one is running, the tenant has vectors or a graph, or the cell is full or drains; `invalid_input` for a cell of another tier, or where
+    /// Errors: `conflict` where one is running, the tenant has a graph, or the cell has not the extension that the tenant uses, is full or
+    /// drains; `invalid_input` for a cell of another tier, or where
     /// something of the tenant cannot be moved; `residency_violation`; `unavailable` where a cell does not answer.
     pub async fn start(
         &self,
@@ -154,7 +157,12 @@ impl Moves {
     }
 
     /// What is asked for as a row, once everything that the registry knows was looked at.
-    async fn order(&self, tx: &OperatorTx, tenant: TenantId, destination: &Destination) -> Result<(Move, Arc<Cell>)> {
+    async fn order(
+        &self,
+        tx: &OperatorTx,
+        tenant: TenantId,
+        (destination, uses): (&Destination, &[String]),
+    ) -> Result<(Move, Arc<Cell>)> {
         if store::lock_running(tx, tenant).await?.is_some() {
             return Err(store::running());
         }
@@ -173,7 +181,9 @@ impl Moves {
         self.0.provisioning.check_nothing_is_left_behind(tx, tenant).await?;
         let tier = destination.tier.unwrap_or(found.isolation_tier);
         let named = destination.cell.as_deref();
-        let extensions = self.0.provisioning.extensions_of(&self.0.tenancy.plan(&found.plan).await?);
+        let required = self.0.provisioning.extensions_of(&self.0.tenancy.plan(&found.plan).await?);
+        let used = uses.iter().map(String::as_str).filter(|name| !required.contains(name));
+        let extensions: Vec<_> = required.iter().copied().chain(used).collect();
         let (choice, cell) =
             self.0.cells.choose_for_move(tx, (&found, tier), source.cell_id, named, &extensions).await?;
         let target_database = match tier {

@@ -26,7 +26,7 @@ pub(super) async fn copy(ends: &Ends, tables: &[Table], from: u64) -> Result<u64
     let mut rows = 0;
     for table in tables.iter().filter(|table| !table.columns.is_empty()) {
         let columns: Vec<_> = table.columns.iter().map(|column| quoted(column)).collect();
-        let place = format!("{} ({})", table.place(ends), columns.join(", "));
+        let place = format!("{} ({})", table.place, columns.join(", "));
         let (out, into) = (format!("COPY {place} TO STDOUT"), format!("COPY {place} FROM STDIN"));
         rows += source.copy_to(&out, &mut mover, &into).await?;
     }

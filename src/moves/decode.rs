@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::place::Place;
 use crate::error::{Error, Result};
 
 /// A committed transaction at the source.
@@ -47,7 +48,7 @@ pub(super) enum Value {
 /// A table as the stream describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Relation {
-    pub(super) name: String,
+    pub(super) place: Place,
     /// Whether all columns together tell a row from others, for want of a key.
     pub(super) is_full: bool,
     pub(super) columns: Vec<Column>,
@@ -136,8 +137,7 @@ impl<'a> Reader<'a> {
 
     fn relation(&mut self) -> Result<(u32, Relation)> {
         let id = self.int4()?;
-        self.text()?; // the schema: there is only the tenant's
-        let name = self.text()?;
+        let place = Place { schema: self.text()?, name: self.text()? };
         let is_full = self.byte()? == b'f';
         let count = self.int2()?;
         let column = |reader: &mut Self| {
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
             Ok(Column { name, is_key })
         };
         let columns = (0..count).map(|_| column(self)).collect::<Result<_>>()?;
-        Ok((id, Relation { name, is_full, columns }))
+        Ok((id, Relation { place, is_full, columns }))
     }
 
     fn change(&mut self, kind: u8) -> Result<Change> {
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(
             relations[&5],
             Relation {
-                name: "items".to_owned(),
+                place: Place { schema: "t_x".to_owned(), name: "items".to_owned() },
                 is_full: false,
                 columns: vec![column("id", true), column("note", false)]
             }

@@ -1,6 +1,6 @@
 //! The definitions of a tenant's schema, by PostgreSQL's own `pg_dump`: it knows every kind of thing of its version.
 
-use std::process::Stdio;
+use std::{path::Path, process::Stdio};
 
 use crate::{
     error::{Context as _, Error, Kind, Result},
@@ -16,16 +16,40 @@ pub(super) struct Definitions {
     pub(super) after_rows: String,
 }
 
-/// The definitions of `schema` in `database`; `server` is its `server_version_num`.
-pub(super) async fn definitions(db: &CellDb, database: &str, schema: &str, server: i32) -> Result<Definitions> {
-    let before_rows = dump(db, database, schema, ("--section=pre-data", server)).await?;
-    let after_rows = dump(db, database, schema, ("--section=post-data", server)).await?;
-    Ok(Definitions { before_rows: script(&before_rows, schema), after_rows: script(&after_rows, schema) })
+/// The definitions of `schemas` in `database`; `server` is its `server_version_num`.
+pub(super) async fn definitions(db: &CellDb, database: &str, schemas: &[&str], server: i32) -> Result<Definitions> {
+    let before_rows = dump(db, database, schemas, ("--section=pre-data", server)).await?;
+    let after_rows = dump(db, database, schemas, ("--section=post-data", server)).await?;
+    Ok(Definitions { before_rows: script(&before_rows, schemas), after_rows: script(&after_rows, schemas) })
 }
 
-async fn dump(db: &CellDb, database: &str, schema: &str, (section, server): (&str, i32)) -> Result<String> {
-    let program = embedded::find_binaries().map(|folder| folder.join("pg_dump")).filter(|program| program.exists());
-    let program = program.unwrap_or_else(|| "pg_dump".into());
+/// By the first `pg_dump` that is no older than the server: those of all releases can be installed side by side.
+async fn dump(db: &CellDb, database: &str, schemas: &[&str], (section, server): (&str, i32)) -> Result<String> {
+    for program in embedded::find_programs("pg_dump") {
+        let output = run(&program, (db, database), schemas, section).await?;
+        if output.status.success() {
+            return String::from_utf8(output.stdout).context("read the definitions of a schema");
+        }
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !told.contains("version mismatch") {
+            let rule = "the program pg_dump cannot read the tenant's schema at the source";
+            // Its own text may show what is in the cell: it is for the log alone.
+            return Err(Error::new(Kind::Unavailable, rule).because(std::io::Error::other(told)));
+        }
+    }
+    let rule = format!(
+        "there is no program pg_dump for the source's PostgreSQL {}; install client programs of its version",
+        server / 10_000
+    );
+    Err(Error::new(Kind::Unavailable, rule))
+}
+
+async fn run(
+    program: &Path,
+    (db, database): (&CellDb, &str),
+    schemas: &[&str],
+    section: &str,
+) -> Result<std::process::Output> {
     let mut command = tokio::process::Command::new(program);
     let fixed = [
         "--schema-only",
@@ -35,39 +59,21 @@ async fn dump(db: &CellDb, database: &str, schema: &str, (section, server): (&st
         "--no-tablespaces",
         "--no-security-labels",
     ];
-    command.args(fixed).arg(section).arg(format!("--schema={schema}"));
+    command.args(fixed).arg(section).args(schemas.iter().map(|schema| format!("--schema={schema}")));
     for (name, value) in db.environment(database) {
         command.env(name, value.expose());
     }
-    let ran = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let output = ran.map_err(|error| {
-        Error::new(Kind::Unavailable, "the program pg_dump cannot be run; install PostgreSQL's client programs")
-            .because(error)
-    })?;
-    if output.status.success() {
-        return String::from_utf8(output.stdout).context("read the definitions of a schema");
-    }
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let rule = if told.contains("version mismatch") {
-        format!(
-            "the program pg_dump is older than the source's PostgreSQL {}; install one of its version",
-            server / 10_000
-        )
-    } else {
-        "the program pg_dump cannot read the tenant's schema at the source".to_owned()
-    };
-    // Its own text may show what is in the cell: it is for the log alone.
-    Err(Error::new(Kind::Unavailable, rule).because(std::io::Error::other(told)))
+    command.stdin(Stdio::null()).kill_on_drop(true).output().await.context("run the program pg_dump")
 }
 
-/// What of a dump is carried over. The schema itself, its rights and its comment are Tenantry's own to make; row-level security is
+/// What of a dump is carried over. The schemas themselves, their rights and their comments are Tenantry's own to make; row-level security is
 /// switched on when all rows are there, for it holds the owner of tables, too.
-fn script(dump: &str, schema: &str) -> String {
+fn script(dump: &str, schemas: &[&str]) -> String {
     let mut kept = String::from("SET LOCAL check_function_bodies = false;\nSET LOCAL client_min_messages = warning;\n");
     let mut entries = entries(dump).into_iter();
     entries.next(); // what a session begins with: of one version, and not of another
     for entry in entries {
-        let is_of_schema = entry.schema == "-" && entry.name.trim_start_matches("SCHEMA ") == schema;
+        let is_of_schema = entry.schema == "-" && schemas.contains(&entry.name.trim_start_matches("SCHEMA "));
         if !is_of_schema && entry.kind != "ROW SECURITY" {
             kept.push_str(&entry.text);
         }
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_is_tenantrys_own_to_make_is_left_out() {
-        let script = script(DUMP, "t_x");
+        let script = script(DUMP, &["t_x"]);
         let statements: Vec<_> = script
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with("--") && !line.starts_with("SET LOCAL"))

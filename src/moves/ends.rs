@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Moves, order::Move, source};
+use super::{Moves, beside, order::Move, source};
 use crate::{
     cells::{literal, quoted},
     error::{Error, Kind, Result},
@@ -26,13 +26,18 @@ pub(super) struct Ends {
     /// Of schema, role, and of what a move makes.
     pub(super) stem: String,
     pub(super) logins: [String; 2],
+    /// The schema of its vectors, beside its own.
+    pub(super) vectors: String,
+    pub(super) graph: String,
     /// Schemas that a move would leave behind.
-    pub(super) left: [String; 2],
+    pub(super) left: Vec<String>,
 }
 
-/// Texts of both ends are alike, writes are on disk when they are said to be, and nothing waits for ever.
+/// Operators of extensions' types are found, and nothing of the tenant's; texts of both ends are alike, writes are on disk when they are
+/// said to be, and nothing waits for ever.
 const SETTINGS: &str = "
     SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET extra_float_digits = 3; SET bytea_output = 'hex';
+    SET search_path = pg_catalog, extensions, pg_temp;
     SET timezone = 'UTC'; SET xmloption = 'content'; SET synchronous_commit = on; SET row_security = off;
     SET statement_timeout = 0; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = 0";
 
@@ -49,6 +54,14 @@ const TARGET_FACTS: &str = "
       'server', case when has_function_privilege('pg_control_system()', 'EXECUTE')
         then (select system_identifier::text from pg_control_system())
         else concat(inet_server_addr(), ':', inet_server_port(), '/', pg_postmaster_start_time()) end)::text";
+
+/// What is there to be moved.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) tables: Vec<source::Table>,
+    /// Extensions that it stands on.
+    pub(super) uses: Vec<String>,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -76,10 +89,19 @@ impl Moves {
             target_database: order.target_database.clone(),
             stem: source.names.stem().to_owned(),
             logins: Provisioning::logins(order.tenant),
-            left: Provisioning::left_behind(order.tenant),
+            vectors: source.names.vectors(),
+            graph: source.names.graph(),
+            left: self.0.provisioning.left_behind(order.tenant),
             source,
             target,
         })
+    }
+
+    /// Refuses what cannot be moved, naming what to change.
+    pub(super) async fn check(&self, ends: &Ends) -> Result<Checked> {
+        let checked = ends.check().await?;
+        self.0.provisioning.check_can_be_at(&ends.target, &checked.uses).await?;
+        Ok(checked)
     }
 }
 
@@ -140,8 +162,7 @@ impl Ends {
         Ok(session)
     }
 
-    /// Refuses what cannot be moved, naming what to change; answers the tables.
-    pub(super) async fn check(&self) -> Result<Vec<source::Table>> {
+    async fn check(&self) -> Result<Checked> {
         let mut session = self.source_session().await?;
         let facts: SourceFacts = session.json(SOURCE_FACTS, &[&self.own()]).await?;
         let mut beside = self.target_db.session(&self.target_db.address().database).await?;
@@ -156,12 +177,13 @@ impl Ends {
         if let Some((_, problem)) = problem.into_iter().find(|(is, _)| *is) {
             return Err(Error::invalid("cell", problem));
         }
-        if source::leaves_something(&mut session, self).await? {
-            return Err(Provisioning::would_be_lost());
-        }
+        beside::check_nothing_is_left_behind(&mut session, &self.left).await?;
         let in_the_way = source::in_the_way(&mut session, self).await?;
         match in_the_way.first() {
-            None => source::tables(&mut session, self).await,
+            None => Ok(Checked {
+                tables: source::tables(&mut session, self).await?,
+                uses: beside::uses(&mut session, &self.source.names).await?,
+            }),
             Some(first) => {
                 let rule = format!("{first}; that cannot be moved");
                 Err(Error::invalid("tenantId", rule).with(serde_json::json!({ "inTheWay": in_the_way })))

@@ -9,6 +9,7 @@
 //! MoveCancellationRequested, MoveCancelled, MoveFailed; TenantUpdated where the tier is another.
 
 mod apply;
+mod beside;
 mod compare;
 mod control;
 mod copy;
@@ -18,6 +19,7 @@ mod ends;
 pub mod graphql;
 mod journal;
 mod order;
+mod place;
 mod position;
 mod source;
 mod steps;

@@ -1,11 +1,12 @@
 //! The end that the tenant leaves: what is there, what a move puts there, and how services are kept out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     ends::{Ends, run},
+    place::Place,
     position::parse_lsn,
 };
 use crate::{
@@ -14,9 +15,9 @@ use crate::{
     platform::db::CellSession,
 };
 
-/// Values: the schema, the role's logins. One sentence for each thing that a move does not carry.
+/// Values: the tenant's schema and role, its schema of vectors, the role's logins. One sentence for each thing that a move does not carry.
 const IN_THE_WAY: &str = "
-    with home as (select oid from pg_namespace where nspname = $1), role as (select oid from pg_roles where rolname = $1),
+    with home as (select oid from pg_namespace where nspname in ($1, $2)), role as (select oid from pg_roles where rolname = $1),
     relation as (select c.* from pg_class c join home on c.relnamespace = home.oid)
     select coalesce(jsonb_agg(problem), '[]')::text from (
       select relname || ' belongs to another role than the tenant''s' from relation
@@ -26,22 +27,20 @@ const IN_THE_WAY: &str = "
       union all select tgname || ' on ' || relname || ' is a trigger that fires for replicas' from pg_trigger t join relation r on r.oid = t.tgrelid
         where tgenabled in ('A', 'R')
       union all select 'the tenant has large objects' where exists (select from pg_largeobject_metadata
-        where lomowner in (select oid from pg_roles where rolname in ($1, $2, $3)))
+        where lomowner in (select oid from pg_roles where rolname in ($1, $3, $4)))
     ) as found (problem)";
-/// Values: schemas that would be left behind.
-const LEFT: &str = "select to_jsonb(exists (select from pg_namespace where nspname in ($1, $2)))::text";
-/// Values: the schema. Columns that are computed are computed at the target, too.
+/// Values: the schemas. Columns that are computed are computed at the target, too.
 const TABLES: &str = "
-    select coalesce(jsonb_agg(jsonb_build_object('name', c.relname, 'identity', c.relreplident, 'protected', c.relrowsecurity,
+    select coalesce(jsonb_agg(jsonb_build_object('place', jsonb_build_object('schema', n.nspname, 'name', c.relname), 'identity', c.relreplident, 'protected', c.relrowsecurity,
       'keyed', case c.relreplident when 'i' then true
         when 'd' then exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary and i.indimmediate) else false end,
       'columns', (select coalesce(jsonb_agg(a.attname order by a.attnum), '[]') from pg_attribute a
-        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '')) order by c.relname), '[]')::text
-    from pg_class c where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relkind = 'r'";
-/// Values: the schema, those that would be left behind, the role's logins. Another answer says that something was defined anew. What vacuuming, analysing and a move's own work change is
-/// left out.
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '')) order by n.nspname, c.relname), '[]')::text
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname in ($1, $2) and c.relkind = 'r'";
+/// Values: the tenant's schema and role, its schemas of vectors and of its graph, the role's logins. Another answer says that something was
+/// defined anew. What vacuuming, analysing and a move's own work change is left out.
 const FINGERPRINT: &str = "
-    with home as (select oid from pg_namespace where nspname = $1),
+    with home as (select oid from pg_namespace where nspname in ($1, $2)),
     relation as (select c.* from pg_class c join home on c.relnamespace = home.oid),
     line as (
       select format('c %s %s %s %s %s %s %s %s', oid, relname, relkind, relowner, relrowsecurity, relforcerowsecurity, relacl, reloptions) as text from relation
@@ -61,11 +60,11 @@ const FINGERPRINT: &str = "
     )
     select to_jsonb(md5(coalesce(string_agg(text, E'\\n' order by text), '')))::text from line";
 const SEQUENCES: &str = "
-    select coalesce(jsonb_agg(relname order by relname), '[]')::text from pg_class
-    where relnamespace = to_regnamespace(quote_ident($1)) and relkind = 'S'";
+    select coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'name', relname) order by nspname, relname), '[]')::text
+    from pg_class join pg_namespace n on n.oid = relnamespace where nspname in ($1, $2) and relkind = 'S'";
 const VIEWS: &str = "
-    select coalesce(jsonb_agg(relname order by oid), '[]')::text from pg_class
-    where relnamespace = to_regnamespace(quote_ident($1)) and relkind = 'm' and relispopulated";
+    select coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'name', relname) order by c.oid), '[]')::text
+    from pg_class c join pg_namespace n on n.oid = relnamespace where nspname in ($1, $2) and relkind = 'm' and relispopulated";
 const COMMENT: &str =
     "select coalesce(to_jsonb(obj_description(to_regnamespace(quote_ident($1)), 'pg_namespace')), 'null')::text";
 const SLOT: &str = "
@@ -84,7 +83,7 @@ const LOGINS: &str = "
 /// A table with rows of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Table {
-    pub(super) name: String,
+    pub(super) place: Place,
     identity: String,
     /// Whether row-level security is on.
     pub(super) protected: bool,
@@ -92,45 +91,39 @@ pub(super) struct Table {
     pub(super) columns: Vec<String>,
 }
 
-impl Table {
-    pub(super) fn place(&self, ends: &Ends) -> String {
-        format!("{}.{}", quoted(&ends.stem), quoted(&self.name))
-    }
+/// What told rows of a table apart before the move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub(super) table: Place,
+    /// `DEFAULT` or `NOTHING`.
+    pub(super) before: String,
 }
-
-/// What told rows of tables apart before the move: `DEFAULT` or `NOTHING`.
-pub(super) type Identities = BTreeMap<String, String>;
 
 /// What a sequence gives next.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Sequence {
-    pub(super) name: String,
+    pub(super) place: Place,
     /// As text: it may be larger than a JSON number.
     pub(super) value: String,
     pub(super) called: bool,
 }
 
 pub(super) async fn in_the_way(session: &mut CellSession, ends: &Ends) -> Result<Vec<String>> {
-    session.json(IN_THE_WAY, &[&ends.stem, &ends.logins[0], &ends.logins[1]]).await
-}
-
-/// Whether the tenant has something that does not go with it.
-pub(super) async fn leaves_something(session: &mut CellSession, ends: &Ends) -> Result<bool> {
-    session.json(LEFT, &[&ends.left[0], &ends.left[1]]).await
+    session.json(IN_THE_WAY, &[&ends.stem, &ends.vectors, &ends.logins[0], &ends.logins[1]]).await
 }
 
 pub(super) async fn tables(session: &mut CellSession, ends: &Ends) -> Result<Vec<Table>> {
-    session.json(TABLES, &[&ends.stem]).await
+    session.json(TABLES, &[&ends.stem, &ends.vectors]).await
 }
 
 pub(super) async fn fingerprint(session: &mut CellSession, ends: &Ends) -> Result<String> {
-    let ([vectors, graph], [a, b]) = (&ends.left, &ends.logins);
-    session.json(FINGERPRINT, &[&ends.stem, vectors, graph, a, b]).await
+    let [a, b] = &ends.logins;
+    session.json(FINGERPRINT, &[&ends.stem, &ends.vectors, &ends.graph, a, b]).await
 }
 
 /// Materialized views that have rows, in the order in which they were made.
-pub(super) async fn filled_views(session: &mut CellSession, ends: &Ends) -> Result<Vec<String>> {
-    session.json(VIEWS, &[&ends.stem]).await
+pub(super) async fn filled_views(session: &mut CellSession, ends: &Ends) -> Result<Vec<Place>> {
+    session.json(VIEWS, &[&ends.stem, &ends.vectors]).await
 }
 
 pub(super) async fn comment(session: &mut CellSession, ends: &Ends) -> Result<Option<String>> {
@@ -138,12 +131,12 @@ pub(super) async fn comment(session: &mut CellSession, ends: &Ends) -> Result<Op
 }
 
 pub(super) async fn sequences(session: &mut CellSession, ends: &Ends) -> Result<Vec<Sequence>> {
-    let names: Vec<String> = session.json(SEQUENCES, &[&ends.stem]).await?;
-    let each: Vec<_> = names
+    let places: Vec<Place> = session.json(SEQUENCES, &[&ends.stem, &ends.vectors]).await?;
+    let each: Vec<_> = places
         .iter()
-        .map(|name| {
-            let place = format!("{}.{}", quoted(&ends.stem), quoted(name));
-            format!("select jsonb_build_object('name', {}, 'value', last_value::text, 'called', is_called) as one from {place}", literal(name))
+        .map(|place| {
+            let (schema, name) = (literal(&place.schema), literal(&place.name));
+            format!("select jsonb_build_object('place', jsonb_build_object('schema', {schema}, 'name', {name}), 'value', last_value::text, 'called', is_called) as one from {place}")
         })
         .collect();
     if each.is_empty() {
@@ -154,33 +147,31 @@ pub(super) async fn sequences(session: &mut CellSession, ends: &Ends) -> Result<
 }
 
 /// What would be changed so that each row of each table can be told from others in the stream.
-pub(super) fn identities(tables: &[Table]) -> Identities {
+pub(super) fn identities(tables: &[Table]) -> Vec<Identity> {
     let unnamed = tables.iter().filter(|table| !table.keyed && table.identity != "f");
-    unnamed
-        .map(|table| (table.name.clone(), if table.identity == "n" { "NOTHING" } else { "DEFAULT" }.to_owned()))
-        .collect()
+    let before = |table: &Table| if table.identity == "n" { "NOTHING" } else { "DEFAULT" }.to_owned();
+    unnamed.map(|table| Identity { table: table.place.clone(), before: before(table) }).collect()
 }
 
 /// All columns tell a row from others, while the source is followed.
-pub(super) async fn widen_identities(session: &mut CellSession, ends: &Ends, tables: &Identities) -> Result<()> {
-    for table in tables.keys() {
-        set_identity(session, ends, table, "FULL").await?;
+pub(super) async fn widen_identities(session: &mut CellSession, tables: &[Identity]) -> Result<()> {
+    for Identity { table, .. } in tables {
+        set_identity(session, table, "FULL").await?;
     }
     Ok(())
 }
 
 /// As it was before.
-pub(super) async fn restore_identities(session: &mut CellSession, ends: &Ends, tables: &Identities) -> Result<()> {
-    for (table, before) in tables {
-        set_identity(session, ends, table, before).await?;
+pub(super) async fn restore_identities(session: &mut CellSession, tables: &[Identity]) -> Result<()> {
+    for Identity { table, before } in tables {
+        set_identity(session, table, before).await?;
     }
     Ok(())
 }
 
 /// The table may be gone by now.
-async fn set_identity(session: &mut CellSession, ends: &Ends, table: &str, identity: &str) -> Result<()> {
-    let place = format!("{}.{}", quoted(&ends.stem), quoted(table));
-    run(session, &format!("ALTER TABLE IF EXISTS {place} REPLICA IDENTITY {identity}")).await
+async fn set_identity(session: &mut CellSession, table: &Place, identity: &str) -> Result<()> {
+    run(session, &format!("ALTER TABLE IF EXISTS {table} REPLICA IDENTITY {identity}")).await
 }
 
 /// Lets the source keep what is written from now on; answers where that begins. Repeated, it begins where it began first.
@@ -189,7 +180,7 @@ pub(super) async fn listen(session: &mut CellSession, ends: &Ends, tables: &[Tab
     if let Some(known) = session.json::<Option<String>>(SLOT, &[&own]).await? {
         return parse_lsn(&known);
     }
-    let places: Vec<_> = tables.iter().map(|table| format!("ONLY {}", table.place(ends))).collect();
+    let places: Vec<_> = tables.iter().map(|table| format!("ONLY {}", table.place)).collect();
     let of = if places.is_empty() { String::new() } else { format!(" FOR TABLE {}", places.join(", ")) };
     run(session, &format!("DROP PUBLICATION IF EXISTS {0}; CREATE PUBLICATION {0}{of}", quoted(&own))).await?;
     // It waits for transactions that are open, and no longer than that is bearable.
@@ -233,7 +224,7 @@ pub(super) async fn keep_out(session: &mut CellSession, ends: &Ends, tables: &[T
          SET LOCAL lock_timeout = '2s'",
     )
     .await?;
-    let places: Vec<_> = tables.iter().map(|table| format!("ONLY {}", table.place(ends))).collect();
+    let places: Vec<_> = tables.iter().map(|table| format!("ONLY {}", table.place)).collect();
     if !places.is_empty() {
         run(session, &format!("LOCK TABLE {} IN SHARE MODE", places.join(", "))).await?;
     }

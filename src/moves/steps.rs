@@ -5,7 +5,7 @@ use super::{
     ends::{Ends, run},
     journal,
     order::{Move, Phase},
-    source::{self, Identities, Table},
+    source::{self, Identity, Table},
     stream::Stream,
     target,
 };
@@ -26,10 +26,11 @@ impl Moves {
     /// Everything at the target that comes before rows, and the slot at the source.
     pub(super) async fn prepare(&self, order: &Move) -> Result<Next> {
         let ends = self.ends(order).await?;
-        let tables = ends.check().await?;
+        let checked = self.check(&ends).await?;
+        let tables = checked.tables;
         // What an attempt before has left was made for what the schema was like then.
         self.take_back(order, &ends).await?;
-        self.0.provisioning.ensure_at(&ends.target).await?;
+        self.0.provisioning.ensure_at(&ends.target, &checked.uses).await?;
         target::shut(&mut ends.target_session().await?, &ends).await?;
         let mut session = ends.source_session().await?;
         let fingerprint = source::fingerprint(&mut session, &ends).await?;
@@ -43,7 +44,7 @@ impl Moves {
             ..order.clone()
         };
         self.write(&order, []).await?; // before it is changed: whoever goes on must know what to set back
-        source::widen_identities(&mut session, &ends, &identities).await?;
+        source::widen_identities(&mut session, &identities).await?;
         source::listen(&mut session, &ends, &tables).await?;
         if source::fingerprint(&mut session, &ends).await? != fingerprint {
             return Ok(Next::Restart);
@@ -76,7 +77,7 @@ impl Moves {
             }
             target::build(&mut mover, &ends, &definitions.after_rows).await?;
         }
-        let analyse: Vec<_> = tables.iter().map(|table| format!("ANALYZE {}", table.place(&ends))).collect();
+        let analyse: Vec<_> = tables.iter().map(|table| format!("ANALYZE {}", table.place)).collect();
         for statement in analyse {
             run(&mut mover, &statement).await?;
         }
@@ -94,7 +95,7 @@ impl Moves {
         }
         let tables = source::tables(&mut session, &ends).await?;
         let Some(mut stream) = Stream::open(&ends, self.0.rules.batch).await? else { return Ok(Next::Restart) };
-        target::unprotect(&mut stream.mover, &ends, &tables).await?;
+        target::unprotect(&mut stream.mover, &tables).await?;
         stream.follow(&ends).await?;
         self.fill_views(&ends, &mut session, &mut stream).await?;
         self.compare(&ends, &tables, (&mut session, &mut stream)).await?;
@@ -116,9 +117,9 @@ impl Moves {
             let touched = std::mem::take(&mut stream.touched);
             let sides = (&mut *session, &mut stream.mover);
             if pass == 0 {
-                compare::all(ends, tables, sides).await?;
+                compare::all(tables, sides).await?;
             } else {
-                compare::touched(ends, &touched, sides).await?;
+                compare::touched(&touched, sides).await?;
             }
             run(session, "COMMIT").await?;
         }
@@ -133,8 +134,7 @@ impl Moves {
         stream: &mut Stream,
     ) -> Result<()> {
         for view in source::filled_views(session, ends).await? {
-            let place = format!("{}.{}", crate::cells::quoted(&ends.stem), crate::cells::quoted(&view));
-            run(&mut stream.mover, &format!("REFRESH MATERIALIZED VIEW {place}")).await?;
+            run(&mut stream.mover, &format!("REFRESH MATERIALIZED VIEW {view}")).await?;
         }
         Ok(())
     }
@@ -190,8 +190,8 @@ impl Moves {
         let mut session = ends.source_session().await?;
         source::let_in(&mut session, ends).await?;
         source::stop_listening(&mut session, ends).await?;
-        let identities: Identities = serde_json::from_value(order.identities.clone()).unwrap_or_default();
-        source::restore_identities(&mut session, ends, &identities).await?;
+        let identities: Vec<Identity> = serde_json::from_value(order.identities.clone()).unwrap_or_default();
+        source::restore_identities(&mut session, &identities).await?;
         drop(session);
         target::clear(ends).await?;
         self.0.provisioning.remove_at(&ends.target).await?;
@@ -211,7 +211,8 @@ impl Moves {
 
     async fn definitions(&self, ends: &Ends) -> Result<dump::Definitions> {
         let (_, cell) = ends.source.placed()?;
-        let dumped = dump::definitions(&ends.source_db, &ends.source_database, &ends.stem, cell.facts.version);
+        let (database, schemas) = (&ends.source_database, [ends.stem.as_str(), &ends.vectors]);
+        let dumped = dump::definitions(&ends.source_db, database, &schemas, cell.facts.version);
         let timed = tokio::time::timeout(std::time::Duration::from_mins(5), dumped).await;
         timed.map_err(|_| {
             Error::new(Kind::Unavailable, "reading the definitions of the tenant's schema takes too long")

@@ -82,7 +82,7 @@ impl Stream {
     pub(super) async fn carry(&mut self, ends: &Ends, relations: &Relations, next: &[Transaction]) -> Result<()> {
         let Some(last) = next.last() else { return Ok(()) };
         let missing: Vec<_> = next.iter().filter(|transaction| !self.copied.has(transaction.xid)).cloned().collect();
-        let statements = apply::statements(&ends.stem, relations, &missing, &mut self.touched)?;
+        let statements = apply::statements(relations, &missing, &mut self.touched)?;
         let (from, to) = (lsn(self.at), lsn(last.end));
         target::carry_over(&mut self.mover, ends, (&from, &to), &statements).await?;
         self.at = last.end;

@@ -10,7 +10,7 @@ use super::{
     ends::{Ends, run},
     journal,
     order::{Move, Phase, Wanted},
-    source::{self, Identities, Table},
+    source::{self, Identity, Table},
     steps::Next,
     store,
     stream::Stream,
@@ -86,10 +86,10 @@ impl Moves {
         let (relations, transactions) = stream.peek_all(ends).await?;
         stream.carry(ends, &relations, &transactions).await?;
         let touched = std::mem::take(&mut stream.touched);
-        compare::touched(ends, &touched, (&mut *guard, &mut stream.mover)).await?;
+        compare::touched(&touched, (&mut *guard, &mut stream.mover)).await?;
         let sequences = source::sequences(guard, ends).await?;
-        let identities: Identities = serde_json::from_value(order.identities.clone()).unwrap_or_default();
-        target::finish(&mut stream.mover, ends, (tables, &sequences, &identities)).await?;
+        let identities: Vec<Identity> = serde_json::from_value(order.identities.clone()).unwrap_or_default();
+        target::finish(&mut stream.mover, (tables, &sequences, &identities)).await?;
         let comment = source::comment(guard, ends).await?;
         target::comment(owner, ends, comment.as_deref()).await?;
         Ok(Found::Same)

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{
     ends::{Ends, run},
-    source::{Identities, Sequence, Table},
+    source::{Identity, Sequence, Table},
 };
 use crate::{
     cells::{literal, quoted},
@@ -125,38 +125,38 @@ pub(super) async fn carry_over(
 }
 
 /// Row-level security holds the tables' owner, too, and so whoever carries over: it is off until the switch.
-pub(super) async fn unprotect(mover: &mut CellSession, ends: &Ends, tables: &[Table]) -> Result<()> {
-    protection(mover, ends, tables, "DISABLE").await
+pub(super) async fn unprotect(mover: &mut CellSession, tables: &[Table]) -> Result<()> {
+    protection(mover, tables, "DISABLE").await
 }
 
 /// What is set when no more changes come: protection, sequences, and what told rows apart before.
 pub(super) async fn finish(
     mover: &mut CellSession,
-    ends: &Ends,
-    (tables, sequences, identities): (&[Table], &[Sequence], &Identities),
+    (tables, sequences, identities): (&[Table], &[Sequence], &[Identity]),
 ) -> Result<()> {
-    let place = |name: &str| format!("{}.{}", quoted(&ends.stem), quoted(name));
     let set: Vec<_> = sequences
         .iter()
         .map(|sequence| {
-            let name = literal(&place(&sequence.name));
+            let name = literal(&sequence.place.to_string());
             format!("SELECT setval({name}::regclass, {}::bigint, {})", literal(&sequence.value), sequence.called)
         })
         .chain(
-            identities.iter().map(|(table, before)| format!("ALTER TABLE {} REPLICA IDENTITY {before}", place(table))),
+            identities
+                .iter()
+                .map(|Identity { table, before }| format!("ALTER TABLE {table} REPLICA IDENTITY {before}")),
         )
         .collect();
     if !set.is_empty() {
         run(mover, &set.join(";\n")).await?;
     }
-    protection(mover, ends, tables, "ENABLE").await
+    protection(mover, tables, "ENABLE").await
 }
 
-async fn protection(mover: &mut CellSession, ends: &Ends, tables: &[Table], verb: &str) -> Result<()> {
+async fn protection(mover: &mut CellSession, tables: &[Table], verb: &str) -> Result<()> {
     let set: Vec<_> = tables
         .iter()
         .filter(|table| table.protected)
-        .map(|table| format!("ALTER TABLE {} {verb} ROW LEVEL SECURITY", table.place(ends)))
+        .map(|table| format!("ALTER TABLE {} {verb} ROW LEVEL SECURITY", table.place))
         .collect();
     if set.is_empty() { Ok(()) } else { run(mover, &set.join(";\n")).await }
 }

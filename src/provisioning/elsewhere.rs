@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Provisioning,
-    layer::{Layer, Removed, Site, Slot, Verdict},
+    layer::{Availability, Layer, Removed, Site, Slot, Verdict},
     names::Names,
     state::Observed,
     store,
@@ -20,10 +20,10 @@ use crate::{
 
 /// The layers whose things are taken along, or made empty for what is taken along; all others are ensured by the reconciler where
 /// the tenant has come to be.
-const CARRIED: [&str; 3] = ["role", "database", "schema"];
-/// The layers in the cell's PostgreSQL whose things are not taken along: they would be lost with the source, so who has some stays
-/// where it is.
-const LEFT: [&str; 2] = ["vectors", "graph"];
+const CARRIED: [&str; 4] = ["role", "database", "schema", "vectors"];
+/// The layers that have a schema beside the tenant's own. Of one that is not taken along, or that this server does not make, things would
+/// be lost with the source: who has some stays where it is.
+const BESIDE: [&str; 2] = ["vectors", "graph"];
 
 impl Provisioning {
     /// Where things of the tenant are at `placement`, whatever its own is.
@@ -37,9 +37,13 @@ impl Provisioning {
         Ok(Site { tenant, names, placement: Some(placement), cell: Some(cell), extensions, facts })
     }
 
-    /// Makes roles, database and schema at `site`, as empty as they are at first.
-    pub async fn ensure_at(&self, site: &Site) -> Result<()> {
+    /// Makes roles, database and schemas at `site`, as empty as they are at first. What the cell has no extension for is left out, but for
+    /// those that the tenant `uses`.
+    pub async fn ensure_at(&self, site: &Site, uses: &[String]) -> Result<()> {
         for layer in self.carried(site) {
+            if !can_be_at(layer, site, uses).await? {
+                continue;
+            }
             layer.ensure(site).await?;
             match layer.verify(site).await? {
                 Verdict::InPlace | Verdict::Told(_) => {}
@@ -52,7 +56,17 @@ impl Provisioning {
         Ok(())
     }
 
-    /// Takes roles, database and schema at `site` away, with all that is in them.
+    /// Whether all that the tenant `uses` can be had at `site`, as far as is known before there is a database.
+    ///
+    /// Errors: `conflict` at `cell`.
+    pub async fn check_can_be_at(&self, site: &Site, uses: &[String]) -> Result<()> {
+        for layer in self.carried(site).into_iter().filter(|layer| layer.extension().is_some()) {
+            can_be_at(layer, site, uses).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes roles, database and schemas at `site` away, with all that is in them.
     pub async fn remove_at(&self, site: &Site) -> Result<Removed> {
         let mut total = Removed::default();
         for layer in self.carried(site).into_iter().rev() {
@@ -75,16 +89,23 @@ impl Provisioning {
     pub async fn check_nothing_is_left_behind(&self, tx: &Tx, tenant: TenantId) -> Result<()> {
         let records = store::records(tx, tenant).await?;
         let is_there = |observed| matches!(observed, Observed::Present | Observed::Drifted);
-        if records.iter().any(|record| LEFT.contains(&record.layer.as_str()) && is_there(record.observed)) {
+        let left = self.left();
+        if records.iter().any(|record| left.contains(&record.layer.as_str()) && is_there(record.observed)) {
             return Err(Self::would_be_lost());
         }
         Ok(())
     }
 
     /// The schemas that are left behind where the tenant has them, whatever was written down of its layers.
-    pub fn left_behind(tenant: TenantId) -> [String; 2] {
+    pub fn left_behind(&self, tenant: TenantId) -> Vec<String> {
         let names = Names::of(tenant);
-        [names.vectors(), names.graph()]
+        let schema = |layer| if layer == "vectors" { names.vectors() } else { names.graph() };
+        self.left().into_iter().map(schema).collect()
+    }
+
+    fn left(&self) -> Vec<&'static str> {
+        let is_made = |name: &str| self.layers().iter().any(|layer| layer.name() == name);
+        BESIDE.into_iter().filter(|name| !CARRIED.contains(name) || !is_made(name)).collect()
     }
 
     pub fn would_be_lost() -> Error {
@@ -128,5 +149,14 @@ impl Provisioning {
     pub fn logins(tenant: TenantId) -> [String; 2] {
         let names = Names::of(tenant);
         [names.login(Slot::A), names.login(Slot::B)]
+    }
+}
+
+/// Errors: `conflict` at `cell` where the tenant uses what the cell has not.
+async fn can_be_at(layer: &Arc<dyn Layer>, site: &Site, uses: &[String]) -> Result<bool> {
+    let Availability::NotHere(why) = layer.availability(site).await? else { return Ok(true) };
+    match layer.extension().filter(|extension| uses.iter().any(|used| used == extension)) {
+        Some(extension) => Err(Error::conflict(format!("the tenant uses {extension}: {why}")).at("cell")),
+        None => Ok(false),
     }
 }

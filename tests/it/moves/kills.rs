@@ -1,11 +1,12 @@
 //! `kill -9` of the server at its calls to both ends that change something: what the next one makes of it is as if nothing had been.
 
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
-use tenantry::platform::ids::TenantId;
+use tenantry::{platform::ids::TenantId, provisioning::Names};
 
 use super::{
-    scene::{CONFIRM, MOVE, contents, furnish, inventory, progress, reached, service},
-    soak,
+    scene::{CONFIRM, MOVE, contents, contents_of, furnish, inventory, progress, reached, service},
+    soak, vectors,
 };
 use crate::{
     binary::{Binary, Server},
@@ -51,7 +52,7 @@ impl Scene {
     async fn new() -> (Self, Server) {
         let database = support::database().await;
         let settings = [
-            ("PROVISIONING__LAYERS", "placement,role,database,schema"),
+            ("PROVISIONING__LAYERS", "placement,role,database,schema,vectors"),
             // A server that was killed at a tenant's environment keeps the next move from it for so long.
             ("PROVISIONING__LEASE", "4s"),
             ("PROVISIONING__LAYER_TIMEOUT", "3s"),
@@ -67,7 +68,7 @@ impl Scene {
         let server = binary.serve().await;
         let admin = server.admin().await;
         let end = |name| {
-            let cluster = Cluster::start();
+            let cluster = Cluster::with_extensions().unwrap_or_else(Cluster::start);
             let proxy = Proxy::before(&cluster.socket());
             (name, cluster, proxy)
         };
@@ -76,12 +77,24 @@ impl Scene {
         let tenant = create(&admin, "moving", "STANDARD").await;
         active(&admin, tenant).await;
         register(&admin, ends[1].0, "STANDARD", &ends[1].2.url("postgres")).await;
-        furnish(&service(&admin, tenant).await, 20).await;
+        let db = service(&admin, tenant).await;
+        furnish(&db, 20).await;
+        if Cluster::has_extensions() {
+            db.execute_unprepared(&vectors::tables(tenant)).await.unwrap();
+        }
         (Self { ends, database, binary, tenant, place: 0 }, server)
     }
 
     async fn of_tenant(&self, end: usize) -> Vec<String> {
         of_tenant(&inventory(&self.ends[end].1).await, self.tenant)
+    }
+
+    /// Of all its schemas.
+    async fn contents(&self, end: usize) -> Vec<String> {
+        let mut found = contents(&self.ends[end].1, "postgres", self.tenant).await;
+        let vectors = Names::of(self.tenant).vectors();
+        found.extend(contents_of(&self.ends[end].1, "postgres", &vectors).await);
+        found
     }
 
     async fn goes(&self, admin: &Client) {
@@ -138,7 +151,7 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_while_it_moves_a_tenant_leaves_what_the_next_one_completes() {
     let (mut scene, mut server) = Scene::new().await;
-    let (reference, rows) = (scene.of_tenant(0).await, contents(&scene.ends[0].1, "postgres", scene.tenant).await);
+    let (reference, rows) = (scene.of_tenant(0).await, scene.contents(0).await);
     let registry = scene.database.superuser().await;
     // The long form takes each step; the short one some of them, others each time.
     let stride = if soak() { 1 } else { 16 };
@@ -153,7 +166,7 @@ async fn a_server_killed_while_it_moves_a_tenant_leaves_what_the_next_one_comple
             let what = format!("killed at change {n} of the {}: {hit:?}", if at_source { "source" } else { "target" });
             assert_eq!(scene.of_tenant(scene.place).await, reference, "{what}");
             assert_eq!(scene.of_tenant(1 - scene.place).await, [""; 0], "{what}");
-            assert_eq!(contents(&scene.ends[scene.place].1, "postgres", scene.tenant).await, rows, "{what}");
+            assert_eq!(scene.contents(scene.place).await, rows, "{what}");
             let moves = "select (select count(*) from tenantry.moves where phase = 'CONFIRMED') || ' ' || (select count(*) from tenantry.journal where event = 'MoveSwitched')
                 || ' ' || (select count(*) from tenantry.journal where event = 'MoveConfirmed')";
             let told = texts(&registry, moves).await.remove(0);

@@ -1,40 +1,14 @@
-//! What a tenant has besides roles, database and schema: it stays where it is, or keeps the tenant there.
+//! What a tenant has besides roles, database and schemas: it stays where it is.
 
 use ::redis::{aio::MultiplexedConnection, cmd};
-use sea_orm::ConnectionTrait as _;
 use serde_json::json;
-use tenantry::{platform::ids::TenantId, provisioning::Names};
+use tenantry::platform::ids::TenantId;
 
-use super::scene::{CONFIRM, MOVE, Scene, credential, furnish, service, settings, url};
+use super::scene::{CONFIRM, Scene, credential, furnish, service, settings, url};
 use crate::{
     provisioning::clusters::{Cluster, connect, stem, texts},
-    support::{Client, again::missing, redis::RedisServer},
+    support::{Client, redis::RedisServer},
 };
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_with_vectors_and_a_graph_stays_where_it_is_and_is_told_why() {
-    let Some(source) = Cluster::with_extensions() else { return missing("scripts/postgres-extensions") };
-    let settings = settings().replace("\"schema\"]", "\"schema\", \"vectors\", \"graph\"]");
-    let scene = Scene::with(&settings, (source, "STANDARD"), (Cluster::start(), "STANDARD")).await;
-    let (admin, stem) = (scene.app.admin().await, stem(scene.tenant));
-    let login = scene.source.connect("postgres", &format!("{stem}_a")).await;
-    let items = format!("\"{stem}_vectors\".items");
-    login.execute_unprepared(&format!("create table {items} as select '[1,2,3]'::vector as place")).await.unwrap();
-    let graph = Names::of(scene.tenant).graph();
-    let cypher = |query: &str| format!("select a::text from cypher('{graph}', $$ {query} $$) as (a agtype)");
-    assert_eq!(texts(&login, &cypher("create (a:Person {n: 1}) return a.n")).await, ["1"]);
-    for dry_run in [true, false] {
-        let refused = admin.graphql(MOVE, json!({ "input": { "tenantId": scene.tenant, "dryRun": dry_run } })).await;
-        let error = &refused.body["errors"][0];
-        assert_eq!((refused.code(), &error["extensions"]["field"]), ("conflict", &json!("tenantId")));
-        let told = "the tenant has vectors or a graph in its cell, which a move does not carry yet";
-        assert!(error["message"].as_str().unwrap().contains(told), "{error}");
-    }
-    assert_eq!(texts(&login, &format!("select count(*)::text from {items}")).await, ["1"]);
-    assert_eq!(texts(&login, &cypher("match (a:Person) return count(a)")).await, ["1"]);
-    assert_eq!(scene.of_tenant(&scene.target).await, [""; 0]);
-    assert!(scene.progress().await["move"].is_null(), "no move was begun");
-}
 
 async fn redis(admin: &Client, tenant: TenantId, server: &RedisServer) -> MultiplexedConnection {
     let got = credential(admin, tenant, "redis").await.unwrap();

@@ -7,6 +7,7 @@ mod kills;
 mod layers;
 pub(crate) mod scene;
 mod tier;
+mod vectors;
 mod volume;
 
 /// Whether `make soak` asks for the long forms.

@@ -166,10 +166,17 @@ pub(super) async fn furnish(db: &DatabaseConnection, rows: usize) {
     db.execute_unprepared(&statements).await.unwrap();
 }
 
-/// Everything in the tenant's schema but what is made anew by itself: definitions, rows, and what sequences give next.
+/// Everything in the tenant's schema: see [`contents_of`].
 pub(super) async fn contents(cluster: &Cluster, database: &str, tenant: TenantId) -> Vec<String> {
+    contents_of(cluster, database, &stem(tenant)).await
+}
+
+/// Everything in a schema but what is made anew by itself: definitions, rows, and what sequences give next. Nothing where there is none.
+pub(super) async fn contents_of(cluster: &Cluster, database: &str, schema: &str) -> Vec<String> {
     let db = cluster.connect(database, "postgres").await;
-    let schema = stem(tenant);
+    if texts(&db, &format!("select 1::text from pg_namespace where nspname = '{schema}'")).await.is_empty() {
+        return Vec::new();
+    }
     let mut found = texts(
         &db,
         &format!(
@@ -192,11 +199,11 @@ pub(super) async fn contents(cluster: &Cluster, database: &str, tenant: TenantId
     )
     .await;
     let tables = format!(
-        "select relname from pg_class where relnamespace = '{schema}'::regnamespace and relkind in ('r', 'm') order by 1"
+        "select quote_ident(relname) from pg_class where relnamespace = '{schema}'::regnamespace and relkind in ('r', 'm') order by 1"
     );
     for table in texts(&db, &tables).await {
         let rows = format!(
-            "select count(*) || ' ' || coalesce(md5(string_agg(t::text, E'\\n' order by t::text)), '') from {schema}.{table} t"
+            "select count(*) || ' ' || coalesce(md5(string_agg(t::text, E'\\n' order by t::text)), '') from only {schema}.{table} t"
         );
         found.push(format!("rows of {table}: {}", texts(&db, &rows).await[0]));
     }

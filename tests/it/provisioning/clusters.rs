@@ -36,10 +36,12 @@ impl Cluster {
     }
 
     /// With pgvector and Apache AGE (`scripts/postgres-extensions`); none where that could not be had.
-    #[expect(clippy::disallowed_methods, reason = "tests are told by their environment where it is")]
     pub(crate) fn with_extensions() -> Option<Self> {
-        let bin = std::env::var_os("TENANTRY_TEST_EXTENSIONS").map(PathBuf::from).filter(|bin| bin.is_dir());
-        bin.map(|bin| Self::of(Some(bin), &[]))
+        extensions().map(|bin| Self::of(Some(bin), &[]))
+    }
+
+    pub(crate) fn has_extensions() -> bool {
+        extensions().is_some()
     }
 
     fn of(bin: Option<PathBuf>, settings: &'static [(&'static str, &'static str)]) -> Self {
@@ -94,6 +96,12 @@ impl Cluster {
     pub(crate) async fn connect(&self, database: &str, user: &str) -> DatabaseConnection {
         connect(&self.url(database, user)).await.unwrap()
     }
+}
+
+/// Folder of the PostgreSQL that has them.
+#[expect(clippy::disallowed_methods, reason = "tests are told by their environment where it is")]
+fn extensions() -> Option<PathBuf> {
+    std::env::var_os("TENANTRY_TEST_EXTENSIONS").map(PathBuf::from).filter(|bin| bin.is_dir())
 }
 
 pub(crate) async fn connect(url: &str) -> Result<DatabaseConnection, sea_orm::DbErr> {

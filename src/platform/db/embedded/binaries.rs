@@ -66,6 +66,14 @@ pub fn find_binaries() -> Option<PathBuf> {
     installed().into_iter().next()
 }
 
+/// All programs of PostgreSQL's of this name: of the releases that are installed, then those in PATH.
+#[expect(clippy::disallowed_methods, reason = "PATH is where programs are, not a setting of ours")]
+pub fn find_programs(name: &str) -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = installed().into_iter().chain(std::env::split_paths(&path));
+    folders.map(|folder| folder.join(name)).filter(|program| program.is_file()).collect()
+}
+
 #[expect(clippy::disallowed_methods, reason = "PATH is where programs are, not a setting of ours")]
 fn installed() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();

@@ -39,7 +39,13 @@ use nix::{
 };
 
 use self::{account::Account, binaries::Binaries, folder::Folder};
-pub use self::{binaries::find_binaries, error::EmbeddedError, log::Log, supervised::Supervised, trusted::Trusted};
+pub use self::{
+    binaries::{find_binaries, find_programs},
+    error::EmbeddedError,
+    log::Log,
+    supervised::Supervised,
+    trusted::Trusted,
+};
 
 const READY_WITHIN: Duration = Duration::from_secs(120); // crash recovery replays up to max_wal_size
 const POLL: Duration = Duration::from_millis(5);
