@@ -9,6 +9,7 @@ fn entry(event: &'static str, order: &Move, more: Value) -> Entry {
     let mut after = json!({
         "tenant": order.tenant, "sourceCell": order.source_cell, "targetCell": order.target_cell,
         "sourceTier": order.source_tier, "targetTier": order.target_tier, "phase": order.phase,
+        "pauseMs": order.pause_ms,
     });
     if let (Some(after), Value::Object(more)) = (after.as_object_mut(), more) {
         after.extend(more);
@@ -35,11 +36,7 @@ pub(super) fn restarted(order: &Move) -> Entry {
 }
 
 pub(super) fn switched(order: &Move) -> Entry {
-    entry(
-        "MoveSwitched",
-        order,
-        json!({ "changes": order.changes_applied, "pauseMs": order.pause_ms, "keepUntil": order.keep_until }),
-    )
+    entry("MoveSwitched", order, json!({ "changes": order.changes_applied, "keepUntil": order.keep_until }))
 }
 
 pub(super) fn confirmed(order: &Move, removed: &crate::provisioning::Removed) -> Entry {

@@ -205,7 +205,8 @@ pub struct MoveProgress {
     rows_copied: Option<i64>,
     /// Changes of rows that were carried over after it.
     changes_applied: Option<i64>,
-    /// How long services were kept out at the switch, in milliseconds.
+    /// How long services were kept out at the switch, in milliseconds: in `MoveSwitched` until the tenant's place changed, in `MoveConfirmed` until
+    /// they were let in.
     pause_ms: Option<i64>,
     /// When the source is given up without being asked.
     keep_until: Option<DateTime<Utc>>,

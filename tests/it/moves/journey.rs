@@ -105,9 +105,13 @@ async fn a_move_is_told_as_it_goes_on_and_whoever_comes_back_misses_nothing() {
     ];
     assert_eq!(events, expected.map(|(event, phase)| (json!(event), json!(phase))));
     assert_eq!(told[0]["move"]["rowsCopied"], moved["rowsCopied"]);
-    for name in ["changesApplied", "pauseMs", "keepUntil"] {
+    for name in ["changesApplied", "keepUntil"] {
         assert_eq!(told[1]["move"][name], moved[name], "{name}");
     }
+    let pauses: Vec<_> = told.iter().map(|event| event["move"]["pauseMs"].as_i64()).collect();
+    let pause = scene.progress().await["move"]["pauseMs"].as_i64();
+    assert!(pauses[0].is_none() && pauses[1].is_some() && pauses[1] <= pause, "{pauses:?}");
+    assert_eq!(pauses[3], pause);
 }
 
 /// The next event of a move; others are passed over.
