@@ -63,7 +63,7 @@ async fn no_bomb_costs_the_server_time() {
     for (name, document) in &bombs {
         let mut cost = Duration::MAX;
         // What was slow may try again, as a document that was not seen before: a loaded machine slows the processor itself down.
-        for attempt in 0..4 {
+        for attempt in 0..16 {
             let (document, start) = (format!("{document}{}", " ".repeat(attempt)), server.busy());
             refused += u32::from(light(&admin, name, &document).await && attempt == 0);
             cost = cost.min(server.busy() - start);
