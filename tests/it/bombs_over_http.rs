@@ -16,8 +16,9 @@ use crate::{
     support::{Client, bombs::bombs, database},
 };
 
-/// Of the server's processor time, for one document in a debug build.
-const ALLOWED: Duration = Duration::from_millis(50);
+/// Of the server's processor time, for one document in a debug build: twice what the worst takes on two slow cores that do nothing else. What
+/// grows with a document, and not with its length, takes seconds.
+const ALLOWED: Duration = Duration::from_millis(100);
 const STALL: Duration = Duration::from_secs(2);
 /// For one document, at the peak, in bytes.
 const MEMORY: u64 = 10 << 20;
@@ -63,7 +64,7 @@ async fn no_bomb_costs_the_server_time() {
     for (name, document) in &bombs {
         let mut cost = Duration::MAX;
         // What was slow may try again, as a document that was not seen before: a loaded machine slows the processor itself down.
-        for attempt in 0..16 {
+        for attempt in 0..8 {
             let (document, start) = (format!("{document}{}", " ".repeat(attempt)), server.busy());
             refused += u32::from(light(&admin, name, &document).await && attempt == 0);
             cost = cost.min(server.busy() - start);
