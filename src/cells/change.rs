@@ -133,8 +133,7 @@ impl Cells {
         Ok(known)
     }
 
-    /// The new way, sealed, and what is found at its end: the same database, or it is refused. What tenants have been told of
-    /// where they are follows from their credentials, which are made anew.
+    /// The new way, sealed, and what is found at its end: the same database, or it is refused.
     async fn way_to(&self, known: &Cell, url: &Secret) -> Result<(Vec<u8>, Address, Probe)> {
         let probe = self.look_at(known, url).await?;
         let tx = self.isolation.observe_platform().await?;
