@@ -27,6 +27,7 @@ mod m20261126_000023_isolation_open;
 mod m20261126_000024_usage;
 mod m20261126_000025_isolation_not_here;
 mod m20261126_000026_planes_told;
+mod m20261126_000027_lanes_taken;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -62,6 +63,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000024_usage::Migration),
             Box::new(m20261126_000025_isolation_not_here::Migration),
             Box::new(m20261126_000026_planes_told::Migration),
+            Box::new(m20261126_000027_lanes_taken::Migration),
         ]
     }
 }

@@ -20,12 +20,15 @@ use crate::{
 /// Tenants that one notification names: its payload is at most 8,000 bytes.
 const TENANTS_AT_ONCE: usize = 200;
 
-/// Takes the chains of several tenants, always in the same order.
-const LOCK_HEADS: &str = "
+/// Begins the chains that there are not yet.
+const BEGIN_HEADS: &str = "
     insert into tenantry.journal_heads (tenant_id, sequence, hash)
-    select tenant, 0, $2 from unnest($1::uuid[]) tenant order by tenant
-    on conflict (tenant_id) do update set tenant_id = excluded.tenant_id
-    returning tenant_id, sequence, hash";
+    select tenant, 0, $2 from unnest($1::uuid[]) tenant
+    where not exists (select from tenantry.journal_heads h where h.tenant_id = tenant)
+    order by tenant on conflict do nothing";
+/// Takes the chains of several tenants, always in the same order; nothing is written for it.
+const LOCK_HEADS: &str = "
+    select tenant_id, sequence, hash from tenantry.journal_heads where tenant_id = any($1::uuid[]) order by tenant_id for update";
 
 /// Writes the entries, moves the heads, and wakes every replica when this transaction commits. Heads are there: said as an insertion,
 /// each is looked up by its key, where an update might go through all of them.
@@ -54,7 +57,11 @@ pub async fn append_each(tx: &Tx, stamp: &Stamp, entries: &BTreeMap<TenantId, En
         return Err(Error::internal("a change would be committed without a record"));
     }
     let tenants: Vec<_> = entries.keys().map(|tenant| tenant.uuid()).collect();
-    let heads = tx.rows(LOCK_HEADS, [tenants.into(), GENESIS.to_vec().into()]).await?;
+    let mut heads = tx.rows(LOCK_HEADS, [tenants.clone().into()]).await?;
+    if heads.len() < entries.len() {
+        tx.execute(BEGIN_HEADS, [tenants.clone().into(), GENESIS.to_vec().into()]).await?;
+        heads = tx.rows(LOCK_HEADS, [tenants.into()]).await?;
+    }
     let mut links = Vec::with_capacity(heads.len());
     for row in &heads {
         let tenant: TenantId = row.try_get("", "tenant_id")?;

@@ -14,7 +14,7 @@ use super::{
     link::Link,
     plain::plain,
     rollout::Rollout,
-    rollout_store::{self, Due, Lane, Report, Span, TenantState},
+    rollout_store::{self, Due, Lane, Report, TenantState},
     store,
     work::is_running,
 };
@@ -86,13 +86,13 @@ impl Templates {
         let tx = self.begin().await?;
         rollout_store::look_up(&tx).await?;
         let now = tx.stamp().at;
-        work.rollout = rollout_store::find(&tx, lane.rollout).await?.context("find the rollout")?;
+        work.rollout = rollout_store::lock(&tx, lane.rollout).await?.context("find the rollout")?;
         let until = self.until(&work.rollout, now);
         if !is_running(&work.rollout) || !rollout_store::hold(&tx, lane, until).await? {
             tx.rollback().await?;
             return Ok(Vec::new());
         }
-        let batch = rollout_store::take(&tx, &work.rollout, lane, Span { now, until }, self.0.rules.batch).await?;
+        let batch = rollout_store::take(&tx, &work.rollout, lane, now, self.0.rules.batch).await?;
         tx.commit_unrecorded("leases").await?;
         Ok(batch)
     }

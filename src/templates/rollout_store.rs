@@ -53,41 +53,45 @@ const BUSIEST: &str = "
     select p.cell_id from tenantry.rollout_tenants t join tenantry.placements p on p.tenant_id = t.tenant_id
       join tenantry.cells c on c.cell_id = p.cell_id and c.health <> 'UNHEALTHY'
     where t.rollout_id = $1 and t.state = 'PENDING' and t.wave <= $2 and t.due_at <= $3
-      and (t.lease_until is null or t.lease_until <= $3) and ($5::text is null or p.region = $5)
+      and t.tenant_id not in (select unnest(l.taken) from tenantry.rollout_lanes l where l.rollout_id = $1 and l.lease_until > $3)
+      and ($5::text is null or p.region = $5)
       and not exists (select from tenantry.provisioning e where e.tenant_id = t.tenant_id and e.move_hold in ('MOVING', 'SWITCHING'))
     group by p.cell_id
     having (select count(*) from tenantry.rollout_lanes l where l.rollout_id = $1 and l.cell_id = p.cell_id and l.lease_until > $3) < $4
     order by count(*) desc, p.cell_id limit 1";
 const CLAIM: &str = "
-    update tenantry.rollout_lanes set cell_id = $3, lease_token = $4, lease_until = $5
+    update tenantry.rollout_lanes set cell_id = $3, lease_token = $4, lease_until = $5, taken = '{}'
     where rollout_id = $1 and lane = (select lane from tenantry.rollout_lanes
       where rollout_id = $1 and (lease_until is null or lease_until <= $2) order by lane limit 1 for update)
     returning lane";
+/// What the lane had taken is done.
 const HOLD: &str = "
-    update tenantry.rollout_lanes set lease_until = $3 where rollout_id = $1 and lease_token = $2 returning lane";
+    update tenantry.rollout_lanes set lease_until = $3, taken = '{}' where rollout_id = $1 and lease_token = $2 returning lane";
 const RELEASE: &str = "
-    update tenantry.rollout_lanes set cell_id = null, lease_token = null, lease_until = null
+    update tenantry.rollout_lanes set cell_id = null, lease_token = null, lease_until = null, taken = '{}'
     where rollout_id = $1 and lease_token = $2";
-/// Who is being moved is migrated where it comes to be. The order is the index's own: nothing is sorted, and who is done is not met.
+/// Who is being moved is migrated where it comes to be. The order is the index's own: nothing is sorted, and who is done is not met. Who is
+/// taken stands in the lane's row, not in as many rows of their own: the rollout is locked, so nobody takes meanwhile.
 const TAKE: &str = "
-    with due as (
-      select t.tenant_id, p.database_name, s.version
+    with due as materialized (
+      select t.tenant_id, t.attempts, p.database_name, s.version
       from tenantry.rollout_tenants t join tenantry.placements p on p.tenant_id = t.tenant_id and p.cell_id = $3
         join tenantry.tenant_templates s on s.tenant_id = t.tenant_id
       where t.rollout_id = $1 and t.state = 'PENDING' and t.wave <= $2 and t.due_at <= $4
-        and (t.lease_until is null or t.lease_until <= $4)
+        and t.tenant_id not in (select unnest(l.taken) from tenantry.rollout_lanes l where l.rollout_id = $1 and l.lease_until > $4)
         and not exists (select from tenantry.provisioning e where e.tenant_id = t.tenant_id and e.move_hold in ('MOVING', 'SWITCHING'))
-      order by t.wave, t.due_at limit $5 for update of t skip locked)
-    update tenantry.rollout_tenants t set lease_until = $6 from due where t.rollout_id = $1 and t.tenant_id = due.tenant_id
-    returning t.tenant_id, t.attempts, due.database_name, due.version";
+      order by t.wave, t.due_at limit $5
+    ), noted as (
+      update tenantry.rollout_lanes set taken = (select coalesce(array_agg(tenant_id), '{}') from due) where rollout_id = $1 and lease_token = $6
+    )
+    select * from due";
 /// Without a join: of tenants that were just added the planner knows nothing, and may take all of them for few.
 const SAVE_APPLIED: &str = "
-    update tenantry.rollout_tenants set state = 'APPLIED', attempts = attempts + 1, problem = '', due_at = $3, lease_until = null,
-      done_at = $3
+    update tenantry.rollout_tenants set state = 'APPLIED', attempts = attempts + 1, problem = '', due_at = $3, done_at = $3
     where rollout_id = $1 and tenant_id = any($2::uuid[]) and state = 'PENDING' returning tenant_id";
 const SAVE: &str = "
     update tenantry.rollout_tenants t set state = r.state, attempts = r.attempts, problem = r.problem, due_at = r.due_at,
-      lease_until = null, done_at = case when r.state = 'PENDING' then null else $7::timestamptz end
+      done_at = case when r.state = 'PENDING' then null else $7::timestamptz end
     from unnest($2::uuid[], $3::text[], $4::integer[], $5::text[], $6::timestamptz[])
       as r (tenant, state, attempts, problem, due_at)
     where t.rollout_id = $1 and t.tenant_id = r.tenant and t.state = 'PENDING' returning t.tenant_id";
@@ -272,21 +276,15 @@ pub(super) async fn release(tx: &Tx, lane: Lane) -> Result<()> {
     Ok(())
 }
 
-/// Until when what is taken at `now` is kept from others.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    pub(super) now: DateTime<Utc>,
-    pub(super) until: DateTime<Utc>,
-}
-
-pub(super) async fn take(tx: &Tx, rollout: &Rollout, lane: Lane, span: Span, limit: u32) -> Result<Vec<Due>> {
+/// The next tenants of the lane, which holds them as long as its lease lasts. The rollout is locked, and the lane held.
+pub(super) async fn take(tx: &Tx, rollout: &Rollout, lane: Lane, now: DateTime<Utc>, limit: u32) -> Result<Vec<Due>> {
     let values = [
         rollout.rollout_id.into(),
         rollout.wave.into(),
         lane.cell.into(),
-        span.now.into(),
+        now.into(),
         i64::from(limit).into(),
-        span.until.into(),
+        lane.token.into(),
     ];
     let rows = tx.rows(TAKE, values).await?;
     let mut due: Vec<Due> = rows.iter().map(|row| Due::from_query_result(row, "")).collect::<Result<_, _>>()?;
