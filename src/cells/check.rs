@@ -3,7 +3,7 @@
 use futures::{StreamExt as _, stream};
 use serde::Deserialize;
 
-use super::{Cell, CellHealth, CellState, Cells, ServerFacts, probe::Probe, store};
+use super::{Cell, CellHealth, CellNews, CellState, Cells, ServerFacts, probe::Probe, store};
 use crate::{
     error::Result,
     isolation::OperatorScope,
@@ -107,6 +107,8 @@ impl Cells {
         let after = serde_json::json!({ "health": is, "reason": reason });
         if is == CellHealth::Unhealthy {
             tracing::error!(cell = cell.name, reason, "a cell is down; its tenants wait, others go on");
+        } else if cell.health == CellHealth::Unhealthy && cell.state == CellState::Active {
+            self.tell(&tx, CellNews::Room).await?;
         }
         tx.commit([Entry::new("CellHealthChanged", "cell", cell.id).change(Some(&before), Some(&after))?]).await?;
         Ok(true)

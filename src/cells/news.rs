@@ -10,7 +10,7 @@ use crate::{error::Result, isolation::OperatorTx, platform::db::Tx};
 
 #[derive(Clone, Copy, Debug)]
 pub enum CellNews<'a> {
-    /// A cell takes tenants that none took before.
+    /// A cell takes tenants that took none before.
     Room,
     /// The cell is reached at another address, or by another login.
     Address(&'a Cell),

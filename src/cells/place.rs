@@ -199,6 +199,7 @@ impl Cells {
             tx.rollback().await?;
             return Ok(false);
         };
+        self.release(&tx, placement.cell_id).await?;
         let entry = Entry::new("TenantUnplaced", "tenant", tenant).change(Some(&placement), None)?;
         tx.commit_for(tenant, [entry]).await?;
         Ok(true)

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Candidate, Cell, CellHealth, CellState, Cells, Choice, Placement, Wish, choose, residency, store};
+use super::{
+    Candidate, Cell, CellHealth, CellNews, CellState, Cells, Choice, Placement, Wish, choose, residency, store,
+};
 use crate::{
     error::{Error, Kind, Result},
+    isolation::OperatorTx,
     platform::{db::Tx, ids::CellId},
     tenancy::{IsolationTier, Tenant},
 };
@@ -58,9 +61,12 @@ impl Cells {
         Err(Error::new(Kind::Unavailable, "another tenant has taken the last place on the cell; try again").at("cell"))
     }
 
-    /// Gives back a place that a move has taken, or left.
-    pub async fn release(&self, tx: &Tx, cell: CellId) -> Result<()> {
-        store::give_back(tx, cell).await
+    /// Gives back a place that a tenant, or a move, has taken.
+    pub async fn release(&self, tx: &OperatorTx, cell: CellId) -> Result<()> {
+        if store::give_back(tx, cell).await? {
+            self.tell(tx, CellNews::Room).await?;
+        }
+        Ok(())
     }
 
     /// The tenant's place is there from now on.

@@ -45,7 +45,7 @@ const TAKE: &str = "
     where cell_id = $1 and state = 'ACTIVE' and placed < capacity and (reserved_for is null or reserved_for = $2)";
 const GIVE_BACK: &str = "
     update tenantry.cells set placed = placed - 1, reserved_for = case when tier = 'PREMIUM' then null else reserved_for end
-    where cell_id = $1";
+    where cell_id = $1 returning state = 'ACTIVE' and (tier = 'PREMIUM' or placed + 1 >= capacity) as makes_room";
 const PLACEMENT: &str = "select * from tenantry.placements where tenant_id = $1";
 const PLACE: &str = "
     insert into tenantry.placements (tenant_id, cell_id, tier, region, database_name, reason, placed_at)
@@ -173,9 +173,10 @@ pub(super) async fn is_of_tier(tx: &Tx, tenant: &Tenant) -> Result<bool> {
     Ok(tx.row(IS_OF_TIER, [tenant.id.into(), tenant.isolation_tier.into()]).await?.is_some())
 }
 
-pub(super) async fn give_back(tx: &Tx, cell: CellId) -> Result<()> {
-    tx.execute(GIVE_BACK, [cell.into()]).await?;
-    Ok(())
+/// Whether it was the only place that the cell has.
+pub(super) async fn give_back(tx: &Tx, cell: CellId) -> Result<bool> {
+    let row = tx.row(GIVE_BACK, [cell.into()]).await?.ok_or_else(Error::not_found)?;
+    Ok(row.try_get("", "makes_room")?)
 }
 
 /// The tenant is there now, and no longer where it was.
@@ -209,9 +210,7 @@ pub(super) async fn place(tx: &Tx, placement: &Placement) -> Result<bool> {
 
 pub(super) async fn unplace(tx: &Tx, tenant: TenantId) -> Result<Option<Placement>> {
     let Some(row) = tx.row(UNPLACE, [tenant.into()]).await? else { return Ok(None) };
-    let placement = Placement::from_query_result(&row, "")?;
-    tx.execute(GIVE_BACK, [placement.cell_id.into()]).await?;
-    Ok(Some(placement))
+    Ok(Some(Placement::from_query_result(&row, "")?))
 }
 
 pub(super) async fn note_growth(tx: &Tx, day: NaiveDate) -> Result<()> {

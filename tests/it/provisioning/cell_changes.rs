@@ -119,6 +119,33 @@ async fn no_more_tenants_come_to_a_cell_than_its_capacity_whenever_it_is_changed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_gets_the_place_that_another_leaves_and_one_on_a_cell_that_is_well_again() {
+    let app = TestApp::with(&patient()).await;
+    let admin = app.admin().await;
+    let mut cluster = Cluster::start();
+    let id = register(&admin, "shared", "STANDARD", &cluster.url("postgres", "postgres")).await["id"].clone();
+    admin.ok(UPDATE, json!({ "input": { "id": id, "capacity": 1 } })).await;
+    let first = create(&admin, "first", "STANDARD").await;
+    active(&admin, first).await;
+    let second = create(&admin, "second", "STANDARD").await;
+    waits_for_a_place(&admin, second).await;
+    let leave = format!(
+        "update tenantry.provisioning set wanted = 'ABSENT', settled_at = null, due_at = now(), requests = requests + 1 where tenant_id = '{first}'"
+    );
+    app.database.superuser().await.execute_unprepared(&leave).await.unwrap();
+    active(&admin, second).await;
+
+    admin.ok(UPDATE, json!({ "input": { "id": id, "capacity": 2 } })).await;
+    cluster.stop();
+    app.app.cells.check_all().await.unwrap();
+    let third = create(&admin, "third", "STANDARD").await;
+    waits_for_a_place(&admin, third).await;
+    cluster.start_again();
+    app.app.cells.check_all().await.unwrap();
+    active(&admin, third).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cell_gets_another_way_to_its_database_and_its_tenants_are_told_of_it() {
     let app = TestApp::with(&patient()).await;
     let admin = app.admin().await;
