@@ -179,10 +179,12 @@ async fn a_body_that_is_too_large_is_refused_quickly() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let document = format!("{{ viewer {{ subject }} }} # {}", "x".repeat(10 << 20));
+    let document = json!({ "query": document }).to_string();
     let mut best = Duration::MAX;
     for _ in 0..3 {
+        let request = json_post(&admin, document.clone());
         let began = Instant::now();
-        let sent = json_post(&admin, json!({ "query": document }).to_string()).send().await;
+        let sent = request.send().await;
         best = best.min(began.elapsed());
         // The answer comes while the client still sends; it may not live to read it.
         let Ok(answer) = sent else { continue };

@@ -8,6 +8,7 @@ mod client;
 mod database;
 pub mod moto;
 pub mod nats;
+pub mod pace;
 pub mod redis;
 mod socket;
 pub mod softhsm;

@@ -105,7 +105,7 @@ impl TransitServer {
     pub fn settings(&self) -> String {
         let address = self.address;
         format!(
-            "[keys]\nenterprise = \"transit\"\ntimeout = \"400ms\"\n[keys.transit]\naddress = \"http://{address}\"\ntoken = \"{TOKEN}\"\n"
+            "[keys]\nenterprise = \"transit\"\ntimeout = \"10s\"\n[keys.transit]\naddress = \"http://{address}\"\ntoken = \"{TOKEN}\"\n"
         )
     }
 }

@@ -60,7 +60,7 @@ async fn keys_live_with_the_master_key() {
 #[tokio::test]
 async fn keys_live_with_transit() {
     let transit = TransitServer::start().await;
-    live(&transit.settings().replace("400ms", "10s"), "ENTERPRISE", KeyProvider::Transit).await;
+    live(&transit.settings(), "ENTERPRISE", KeyProvider::Transit).await;
     assert_eq!(transit.keys(), Vec::<String>::new(), "none is left there");
 }
 

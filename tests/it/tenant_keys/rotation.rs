@@ -117,7 +117,7 @@ async fn meanwhile(apps: [&TestApp; 2], tenant: &Tenant, change: impl AsyncFnOnc
 async fn readers_and_writers_on_two_replicas_do_not_notice_rotations() {
     let transit = TransitServer::start().await;
     // Nothing stays in memory, so that every opening asks who wraps.
-    let settings = transit.settings().replace("400ms", "10s").replace("[keys]\n", "[keys]\ncache_ttl = \"0s\"\n");
+    let settings = transit.settings().replace("[keys]\n", "[keys]\ncache_ttl = \"0s\"\n");
     let first = TestApp::with(&settings).await;
     let second = first.replica(&settings).await;
     let (tenant, admin) = (first.tenant("busy").await, first.admin().await);
