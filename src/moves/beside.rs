@@ -7,25 +7,28 @@ use crate::{
     provisioning::{Names, Provisioning},
 };
 
-/// Values: the tenant's schema, that of its vectors. A schema of vectors with nothing in it stands on nothing.
-const USES: &str = "
-    with home as (select oid, nspname from pg_namespace where nspname in ($1, $2))
-    select coalesce(jsonb_agg(distinct name), '[]')::text from (
+/// Values: those of `home!`. A schema of vectors with nothing in it stands on nothing.
+const USES: &str = concat!(
+    "with ",
+    home!(),
+    " select coalesce(jsonb_agg(distinct name), '[]')::text from (
       select 'vector' where exists (select from pg_class join home on relnamespace = home.oid where nspname = $2)
         or exists (select from pg_type join home on typnamespace = home.oid where nspname = $2)
         or exists (select from pg_proc join home on pronamespace = home.oid where nspname = $2)
+      union all select 'age' from home where nspname = $3
       union all select e.extname::text from pg_class c join home on c.relnamespace = home.oid join pg_attribute a on a.attrelid = c.oid
         join pg_type t on t.oid = a.atttypid join pg_depend d on d.classid = 'pg_type'::regclass and d.objid in (t.oid, t.typelem, t.typbasetype)
           and d.refclassid = 'pg_extension'::regclass and d.deptype = 'e'
-        join pg_extension e on e.oid = d.refobjid where a.attnum > 0 and not a.attisdropped and e.extname = 'vector'
-    ) as found (name)";
+        join pg_extension e on e.oid = d.refobjid where a.attnum > 0 and not a.attisdropped and e.extname in ('vector', 'age')
+    ) as found (name)"
+);
 /// Values: schemas, as a list of JSON.
 const EXISTS: &str = "
     select to_jsonb(exists (select from pg_namespace where nspname in (select jsonb_array_elements_text($1::text::jsonb))))::text";
 
 /// The extensions that things of the tenant stand on.
 pub(super) async fn uses(session: &mut CellSession, names: &Names) -> Result<Vec<String>> {
-    session.json(USES, &[names.stem(), &names.vectors()]).await
+    session.json(USES, &[names.stem(), &names.vectors(), &names.graph()]).await
 }
 
 impl Moves {

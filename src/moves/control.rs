@@ -76,9 +76,9 @@ impl Moves {
 
     /// Begins a move; it goes on by itself until the tenant is at its new place.
     ///
-    /// Errors: `conflict` where one is running, the tenant has a graph, or the cell has not the extension that the tenant uses, is full or
-    /// drains; `invalid_input` for a cell of another tier, or where
-    /// something of the tenant cannot be moved; `residency_violation`; `unavailable` where a cell does not answer.
+    /// Errors: `conflict` where one is running, or the cell has not the extension that the tenant uses, is full or drains; `invalid_input`
+    /// for a cell of another tier, or where something of the tenant cannot be moved; `residency_violation`; `unavailable` where a cell
+    /// does not answer.
     pub async fn start(
         &self,
         scope: &OperatorScope,

@@ -54,6 +54,16 @@ pub(super) struct Relation {
     pub(super) columns: Vec<Column>,
 }
 
+impl Relation {
+    /// Rows are told apart by this column alone, whatever the source says.
+    pub(super) fn tell_apart_by(&mut self, key: &str) {
+        self.is_full = false;
+        for column in &mut self.columns {
+            column.is_key = column.name == key;
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Column {
     pub(super) name: String,

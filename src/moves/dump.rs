@@ -1,26 +1,27 @@
 //! The definitions of a tenant's schema, by PostgreSQL's own `pg_dump`: it knows every kind of thing of its version.
 
-use std::{path::Path, process::Stdio};
+use std::{collections::BTreeSet, path::Path, process::Stdio};
 
 use crate::{
     error::{Context as _, Error, Kind, Result},
     platform::db::{CellDb, embedded},
 };
 
-/// What a schema is made of, as scripts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Definitions {
-    /// Types, functions, tables, sequences, views: before there are rows.
-    pub(super) before_rows: String,
-    /// Keys, indexes, foreign keys, triggers, policies.
-    pub(super) after_rows: String,
+/// Types, functions, tables, sequences, views: before there are rows. `server` is the source's `server_version_num`.
+pub(super) async fn before_rows(db: &CellDb, database: &str, schemas: &[&str], server: i32) -> Result<String> {
+    let dumped = dump(db, database, schemas, ("--section=pre-data", server)).await?;
+    Ok(script(&dumped, schemas, &BTreeSet::new()))
 }
 
-/// The definitions of `schemas` in `database`; `server` is its `server_version_num`.
-pub(super) async fn definitions(db: &CellDb, database: &str, schemas: &[&str], server: i32) -> Result<Definitions> {
-    let before_rows = dump(db, database, schemas, ("--section=pre-data", server)).await?;
-    let after_rows = dump(db, database, schemas, ("--section=post-data", server)).await?;
-    Ok(Definitions { before_rows: script(&before_rows, schemas), after_rows: script(&after_rows, schemas) })
+/// Keys, indexes, foreign keys, triggers, policies; but for those that were `made` in the last of `schemas`.
+pub(super) async fn after_rows(
+    db: &CellDb,
+    database: &str,
+    (schemas, made): (&[&str], &BTreeSet<String>),
+    server: i32,
+) -> Result<String> {
+    let dumped = dump(db, database, schemas, ("--section=post-data", server)).await?;
+    Ok(script(&dumped, schemas, made))
 }
 
 /// By the first `pg_dump` that is no older than the server: those of all releases can be installed side by side.
@@ -68,13 +69,14 @@ async fn run(
 
 /// What of a dump is carried over. The schemas themselves, their rights and their comments are Tenantry's own to make; row-level security is
 /// switched on when all rows are there, for it holds the owner of tables, too.
-fn script(dump: &str, schemas: &[&str]) -> String {
+fn script(dump: &str, schemas: &[&str], made: &BTreeSet<String>) -> String {
     let mut kept = String::from("SET LOCAL check_function_bodies = false;\nSET LOCAL client_min_messages = warning;\n");
     let mut entries = entries(dump).into_iter();
     entries.next(); // what a session begins with: of one version, and not of another
     for entry in entries {
         let is_of_schema = entry.schema == "-" && schemas.contains(&entry.name.trim_start_matches("SCHEMA "));
-        if !is_of_schema && entry.kind != "ROW SECURITY" {
+        let is_made = schemas.last() == Some(&entry.schema.as_str()) && made.contains(&entry.name);
+        if !is_of_schema && !is_made && entry.kind != "ROW SECURITY" {
             kept.push_str(&entry.text);
         }
     }
@@ -121,13 +123,14 @@ mod tests {
 -- Name: t_x; Type: SCHEMA; Schema: -; Owner: -\n--\n\nCREATE SCHEMA t_x;\n\n--
 -- Name: SCHEMA t_x; Type: COMMENT; Schema: -; Owner: -\n--\n\nCOMMENT ON SCHEMA t_x IS 'mark';\n\nSET default_tablespace = '';\n\n--
 -- Name: items; Type: TABLE; Schema: t_x; Owner: -\n--\n\nCREATE TABLE t_x.items (id integer);\n\n--
+-- Name: items_pkey; Type: INDEX; Schema: t_x; Owner: -\n--\n\nCREATE INDEX items_pkey ON t_x.items USING btree (id);\n\n--
 -- Name: items; Type: ROW SECURITY; Schema: t_x; Owner: -\n--\n\nALTER TABLE t_x.items ENABLE ROW LEVEL SECURITY;\n\n--
 -- Name: SCHEMA t_x; Type: ACL; Schema: -; Owner: -\n--\n\nGRANT ALL ON SCHEMA t_x TO t_x;\n\n--
 -- Name: TABLE items; Type: ACL; Schema: t_x; Owner: -\n--\n\nGRANT SELECT ON TABLE t_x.items TO PUBLIC;\n\n\\unrestrict abc\n";
 
     #[test]
-    fn what_is_tenantrys_own_to_make_is_left_out() {
-        let script = script(DUMP, &["t_x"]);
+    fn what_is_tenantrys_own_to_make_and_what_is_there_are_left_out() {
+        let script = script(DUMP, &["t_x"], &BTreeSet::from(["items_pkey".to_owned()]));
         let statements: Vec<_> = script
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with("--") && !line.starts_with("SET LOCAL"))

@@ -28,10 +28,16 @@ pub(super) struct Ends {
     pub(super) logins: [String; 2],
     /// The schema of its vectors, beside its own.
     pub(super) vectors: String,
+    /// The schema of its graph.
     pub(super) graph: String,
     /// Schemas that a move would leave behind.
     pub(super) left: Vec<String>,
 }
+
+/// Operators of a graph's types are found, where nobody but the owner of their schema makes any.
+const GRAPH_OPERATORS: &str = "
+    SELECT set_config('search_path', 'pg_catalog, extensions, ag_catalog, pg_temp', false) FROM pg_namespace WHERE nspname = 'ag_catalog'
+      AND NOT EXISTS (SELECT FROM aclexplode(nspacl) WHERE privilege_type = 'CREATE' AND grantee <> nspowner)";
 
 /// Operators of extensions' types are found, and nothing of the tenant's; texts of both ends are alike, writes are on disk when they are
 /// said to be, and nothing waits for ever.
@@ -118,17 +124,23 @@ impl Ends {
         format!("{}_m", self.stem)
     }
 
+    /// The schemas that `pg_dump` knows how to make.
+    pub(super) fn own_schemas(&self) -> [&str; 2] {
+        [&self.stem, &self.vectors]
+    }
+
+    /// Of the source's PostgreSQL.
+    pub(super) fn version(&self) -> Result<i32> {
+        Ok(self.source.placed()?.1.facts.version)
+    }
+
     pub(super) async fn source_session(&self) -> Result<CellSession> {
-        let mut session = self.source_db.session(&self.source_database).await?;
-        run(&mut session, SETTINGS).await?;
-        Ok(session)
+        set_up(self.source_db.session(&self.source_database).await?).await
     }
 
     /// As the cell's login, in the database where the tenant comes to be.
     pub(super) async fn target_session(&self) -> Result<CellSession> {
-        let mut session = self.target_db.session(&self.target_database).await?;
-        run(&mut session, SETTINGS).await?;
-        Ok(session)
+        set_up(self.target_db.session(&self.target_database).await?).await
     }
 
     /// As the tenant's role at the target, with triggers and foreign keys at rest.
@@ -157,9 +169,7 @@ impl Ends {
             ),
         )
         .await?;
-        let mut session = self.target_db.session_as(&self.target_database, &mover, &password).await?;
-        run(&mut session, SETTINGS).await?;
-        Ok(session)
+        set_up(self.target_db.session_as(&self.target_database, &mover, &password).await?).await
     }
 
     async fn check(&self) -> Result<Checked> {
@@ -190,6 +200,11 @@ impl Ends {
             }
         }
     }
+}
+
+async fn set_up(mut session: CellSession) -> Result<CellSession> {
+    run(&mut session, &format!("{SETTINGS}; {GRAPH_OPERATORS}")).await?;
+    Ok(session)
 }
 
 /// Statements of ours, in one round trip.

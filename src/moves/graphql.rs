@@ -155,9 +155,9 @@ impl MoveMutation {
     /// which keeps them out for a moment; then they fetch `dataplaneCredentials` anew and go on where it has come to. What it had
     /// before is kept until `confirmMove`.
     ///
-    /// Errors: `residency_violation` for a cell where it may not be, `conflict` where a move is running, the tenant has a graph in its
-    /// cell, or the cell is full, drains, or has not the extension that the tenant uses, `invalid_input` for a cell of another tier, or where
-    /// the cells or something of the tenant do not allow a move (which says what to change), `unavailable` where a cell does not answer.
+    /// Errors: `residency_violation` for a cell where it may not be, `conflict` where a move is running, or the cell
+    /// is full, drains, or has not the extension that the tenant uses, `invalid_input` for a cell of another tier, or where the cells or
+    /// something of the tenant do not allow a move (which says what to change), `unavailable` where a cell does not answer.
     ///
     /// Scope: `auth:cell:write`, operators only.
     async fn move_tenant(&self, ctx: &Context<'_>, input: MoveTenantInput) -> Result<MoveTenantPayload> {

@@ -8,6 +8,16 @@
 //! *Emits*: MoveStarted, MoveCopied, MoveRestarted, MoveHeldUp, MoveSwitched, MoveConfirmationRequested, MoveConfirmed,
 //! MoveCancellationRequested, MoveCancelled, MoveFailed; TenantUpdated where the tier is another.
 
+/// The tenant's schemas, as `home`. Values: its own, which is its role's name, too; that of its vectors; that of its graph. A graph that has
+/// never had anything in it is not looked at: it stands on nothing, and the target makes its own.
+macro_rules! home {
+    () => {
+        "home as (select oid, nspname from pg_namespace where nspname in ($1, $2) or nspname = $3 and exists (select from pg_class c
+           where c.relnamespace = pg_namespace.oid and c.relkind in ('r', 'p', 'v', 'm', 'f')
+             and (c.relname not in ('_ag_label_vertex', '_ag_label_edge') or pg_relation_size(c.oid) > 0)))"
+    };
+}
+
 mod apply;
 mod beside;
 mod compare;
@@ -16,6 +26,7 @@ mod copy;
 mod decode;
 mod dump;
 mod ends;
+mod graph;
 pub mod graphql;
 mod journal;
 mod order;

@@ -15,10 +15,18 @@ use crate::{
     platform::db::CellSession,
 };
 
-/// Values: the tenant's schema and role, its schema of vectors, the role's logins. One sentence for each thing that a move does not carry.
-const IN_THE_WAY: &str = "
-    with home as (select oid from pg_namespace where nspname in ($1, $2)), role as (select oid from pg_roles where rolname = $1),
-    relation as (select c.* from pg_class c join home on c.relnamespace = home.oid)
+/// Values: those of `home!`, and the role's logins. One sentence for each thing that a move does not carry.
+const IN_THE_WAY: &str = concat!(
+    "with ",
+    home!(),
+    ", role as (select oid from pg_roles where rolname = $1),
+    relation as (select c.* from pg_class c join home on c.relnamespace = home.oid),
+    label as (select c.oid from relation c join home on c.relnamespace = home.oid where nspname = $3 and relkind = 'r'
+      and (relname in ('_ag_label_vertex', '_ag_label_edge') or exists (select from pg_inherits i join relation p on p.oid = i.inhparent
+        where i.inhrelid = c.oid and p.relnamespace = home.oid and p.relname in ('_ag_label_vertex', '_ag_label_edge')))),
+    part as (select oid from label union all select s.oid from relation s join home on s.relnamespace = home.oid where nspname = $3 and relkind = 'S'
+      and (relname = '_label_id_seq' or exists (select from pg_depend d join label on d.refobjid = label.oid
+        where d.classid = 'pg_class'::regclass and d.objid = s.oid and d.refclassid = 'pg_class'::regclass and d.deptype = 'a')))
     select coalesce(jsonb_agg(problem), '[]')::text from (
       select relname || ' belongs to another role than the tenant''s' from relation
         where relkind in ('r', 'p', 'v', 'm', 'S') and relowner <> (select oid from role)
@@ -27,21 +35,30 @@ const IN_THE_WAY: &str = "
       union all select tgname || ' on ' || relname || ' is a trigger that fires for replicas' from pg_trigger t join relation r on r.oid = t.tgrelid
         where tgenabled in ('A', 'R')
       union all select 'the tenant has large objects' where exists (select from pg_largeobject_metadata
-        where lomowner in (select oid from pg_roles where rolname in ($1, $3, $4)))
-    ) as found (problem)";
-/// Values: the schemas. Columns that are computed are computed at the target, too.
-const TABLES: &str = "
-    select coalesce(jsonb_agg(jsonb_build_object('place', jsonb_build_object('schema', n.nspname, 'name', c.relname), 'identity', c.relreplident, 'protected', c.relrowsecurity,
+        where lomowner in (select oid from pg_roles where rolname in ($1, $4, $5)))
+      union all select pg_describe_object(d.classid, d.objid, 0) || ' is in the graph''s schema, and no part of the graph'
+        from pg_depend d join home on d.refclassid = 'pg_namespace'::regclass and d.refobjid = home.oid
+        where nspname = $3 and d.classid <> 'pg_statistic_ext'::regclass
+          and not (d.classid = 'pg_class'::regclass and d.objid in (select oid from part))
+    ) as found (problem)"
+);
+/// Values: those of `home!`. Columns that are computed are computed at the target, too.
+const TABLES: &str = concat!(
+    "with ",
+    home!(),
+    " select coalesce(jsonb_agg(jsonb_build_object('place', jsonb_build_object('schema', n.nspname, 'name', c.relname), 'identity', c.relreplident, 'protected', c.relrowsecurity,
       'keyed', case c.relreplident when 'i' then true
         when 'd' then exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary and i.indimmediate) else false end,
       'columns', (select coalesce(jsonb_agg(a.attname order by a.attnum), '[]') from pg_attribute a
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '')) order by n.nspname, c.relname), '[]')::text
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname in ($1, $2) and c.relkind = 'r'";
-/// Values: the tenant's schema and role, its schemas of vectors and of its graph, the role's logins. Another answer says that something was
-/// defined anew. What vacuuming, analysing and a move's own work change is left out.
-const FINGERPRINT: &str = "
-    with home as (select oid from pg_namespace where nspname in ($1, $2)),
-    relation as (select c.* from pg_class c join home on c.relnamespace = home.oid),
+    from pg_class c join home n on n.oid = c.relnamespace where c.relkind = 'r'"
+);
+/// Values: those of `home!`, and the role's logins. Another answer says that something was defined anew. What vacuuming, analysing and a move's own
+/// work change is left out.
+const FINGERPRINT: &str = concat!(
+    "with ",
+    home!(),
+    ", relation as (select c.* from pg_class c join home on c.relnamespace = home.oid),
     line as (
       select format('c %s %s %s %s %s %s %s %s', oid, relname, relkind, relowner, relrowsecurity, relforcerowsecurity, relacl, reloptions) as text from relation
       union all select format('a %s %s %s', attrelid, attnum, a.xmin) from pg_attribute a join relation on relation.oid = attrelid where relkind <> 'i'
@@ -58,13 +75,20 @@ const FINGERPRINT: &str = "
       union all select format('o %s', oid) from pg_largeobject_metadata
         where lomowner in (select oid from pg_roles where rolname in ($1, $4, $5))
     )
-    select to_jsonb(md5(coalesce(string_agg(text, E'\\n' order by text), '')))::text from line";
-const SEQUENCES: &str = "
-    select coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'name', relname) order by nspname, relname), '[]')::text
-    from pg_class join pg_namespace n on n.oid = relnamespace where nspname in ($1, $2) and relkind = 'S'";
-const VIEWS: &str = "
-    select coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'name', relname) order by c.oid), '[]')::text
-    from pg_class c join pg_namespace n on n.oid = relnamespace where nspname in ($1, $2) and relkind = 'm' and relispopulated";
+    select to_jsonb(md5(coalesce(string_agg(text, E'\\n' order by text), '')))::text from line"
+);
+const SEQUENCES: &str = concat!(
+    "with ",
+    home!(),
+    " select coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'name', relname) order by nspname, relname), '[]')::text
+    from pg_class join home on home.oid = relnamespace where relkind = 'S'"
+);
+const VIEWS: &str = concat!(
+    "with ",
+    home!(),
+    " select coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'name', relname) order by c.oid), '[]')::text
+    from pg_class c join home on home.oid = c.relnamespace where relkind = 'm' and relispopulated"
+);
 const COMMENT: &str =
     "select coalesce(to_jsonb(obj_description(to_regnamespace(quote_ident($1)), 'pg_namespace')), 'null')::text";
 const SLOT: &str = "
@@ -109,11 +133,11 @@ pub(super) struct Sequence {
 }
 
 pub(super) async fn in_the_way(session: &mut CellSession, ends: &Ends) -> Result<Vec<String>> {
-    session.json(IN_THE_WAY, &[&ends.stem, &ends.vectors, &ends.logins[0], &ends.logins[1]]).await
+    session.json(IN_THE_WAY, &[&ends.stem, &ends.vectors, &ends.graph, &ends.logins[0], &ends.logins[1]]).await
 }
 
 pub(super) async fn tables(session: &mut CellSession, ends: &Ends) -> Result<Vec<Table>> {
-    session.json(TABLES, &[&ends.stem, &ends.vectors]).await
+    session.json(TABLES, &[&ends.stem, &ends.vectors, &ends.graph]).await
 }
 
 pub(super) async fn fingerprint(session: &mut CellSession, ends: &Ends) -> Result<String> {
@@ -123,7 +147,7 @@ pub(super) async fn fingerprint(session: &mut CellSession, ends: &Ends) -> Resul
 
 /// Materialized views that have rows, in the order in which they were made.
 pub(super) async fn filled_views(session: &mut CellSession, ends: &Ends) -> Result<Vec<Place>> {
-    session.json(VIEWS, &[&ends.stem, &ends.vectors]).await
+    session.json(VIEWS, &[&ends.stem, &ends.vectors, &ends.graph]).await
 }
 
 pub(super) async fn comment(session: &mut CellSession, ends: &Ends) -> Result<Option<String>> {
@@ -131,7 +155,7 @@ pub(super) async fn comment(session: &mut CellSession, ends: &Ends) -> Result<Op
 }
 
 pub(super) async fn sequences(session: &mut CellSession, ends: &Ends) -> Result<Vec<Sequence>> {
-    let places: Vec<Place> = session.json(SEQUENCES, &[&ends.stem, &ends.vectors]).await?;
+    let places: Vec<Place> = session.json(SEQUENCES, &[&ends.stem, &ends.vectors, &ends.graph]).await?;
     let each: Vec<_> = places
         .iter()
         .map(|place| {

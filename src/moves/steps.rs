@@ -1,15 +1,20 @@
 //! What is done in each phase. Every step may be repeated from its beginning, whatever became of it before.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use super::{
     Moves, compare, copy, dump,
     ends::{Ends, run},
-    journal,
+    graph, journal,
     order::{Move, Phase},
     source::{self, Identity, Table},
     stream::Stream,
     target,
 };
-use crate::error::{Context as _, Error, Kind, Result};
+use crate::{
+    error::{Context as _, Error, Kind, Result},
+    platform::db::CellSession,
+};
 
 /// What a step came to.
 #[derive(Debug)]
@@ -34,10 +39,16 @@ impl Moves {
         target::shut(&mut ends.target_session().await?, &ends).await?;
         let mut session = ends.source_session().await?;
         let fingerprint = source::fingerprint(&mut session, &ends).await?;
-        let definitions = self.definitions(&ends).await?;
-        let mut mover = ends.mover_session().await?;
-        target::keep_progress(&mut ends.target_session().await?, &ends).await?;
-        target::define(&mut mover, &ends, &definitions.before_rows).await?;
+        let labels = graph::labels(&mut session, &ends, &checked.uses).await?;
+        let before_rows =
+            timed(dump::before_rows(&ends.source_db, &ends.source_database, &ends.own_schemas(), ends.version()?))
+                .await?;
+        let (mut mover, mut owner) = (ends.mover_session().await?, ends.target_session().await?);
+        target::keep_progress(&mut owner, &ends).await?;
+        target::define(&mut mover, &ends, &(graph::make(&ends, &labels) + &before_rows)).await?;
+        if has_graph(&ends, &tables) {
+            graph::check_alike(&ends, &mut session, &mut owner).await?;
+        }
         let identities = source::identities(&tables);
         let order = Move {
             identities: serde_json::to_value(&identities).context("write what tells rows apart")?,
@@ -71,11 +82,11 @@ impl Moves {
             order.rows_copied = i64::try_from(rows).unwrap_or(i64::MAX);
         }
         if !progress.built {
-            let definitions = self.definitions(&ends).await?;
+            let after_rows = after_rows(&ends, &tables, &mut mover).await?;
             if source::fingerprint(&mut session, &ends).await? != order.fingerprint {
                 return Ok(Next::Restart);
             }
-            target::build(&mut mover, &ends, &definitions.after_rows).await?;
+            target::build(&mut mover, &ends, &(after_rows + &graph::help(&ends, &tables))).await?;
         }
         let analyse: Vec<_> = tables.iter().map(|table| format!("ANALYZE {}", table.place)).collect();
         for statement in analyse {
@@ -110,7 +121,7 @@ impl Moves {
         &self,
         ends: &Ends,
         tables: &[Table],
-        (session, stream): (&mut crate::platform::db::CellSession, &mut Stream),
+        (session, stream): (&mut CellSession, &mut Stream),
     ) -> Result<()> {
         for pass in 0..3 {
             stream.meet(ends, session).await?;
@@ -127,12 +138,7 @@ impl Moves {
     }
 
     /// Their rows are no rows of their own: they are made again, in the order in which the views were.
-    async fn fill_views(
-        &self,
-        ends: &Ends,
-        session: &mut crate::platform::db::CellSession,
-        stream: &mut Stream,
-    ) -> Result<()> {
+    async fn fill_views(&self, ends: &Ends, session: &mut CellSession, stream: &mut Stream) -> Result<()> {
         for view in source::filled_views(session, ends).await? {
             run(&mut stream.mover, &format!("REFRESH MATERIALIZED VIEW {view}")).await?;
         }
@@ -199,23 +205,28 @@ impl Moves {
     }
 
     /// Whether the source has the definitions that the target has, and still keeps what is written.
-    async fn is_as_it_was(
-        &self,
-        order: &Move,
-        ends: &Ends,
-        session: &mut crate::platform::db::CellSession,
-    ) -> Result<bool> {
+    async fn is_as_it_was(&self, order: &Move, ends: &Ends, session: &mut CellSession) -> Result<bool> {
         let same = source::fingerprint(session, ends).await? == order.fingerprint;
         Ok(same && source::listens(session, ends).await?)
     }
+}
 
-    async fn definitions(&self, ends: &Ends) -> Result<dump::Definitions> {
-        let (_, cell) = ends.source.placed()?;
-        let (database, schemas) = (&ends.source_database, [ends.stem.as_str(), &ends.vectors]);
-        let dumped = dump::definitions(&ends.source_db, database, &schemas, cell.facts.version);
-        let timed = tokio::time::timeout(std::time::Duration::from_mins(5), dumped).await;
-        timed.map_err(|_| {
-            Error::new(Kind::Unavailable, "reading the definitions of the tenant's schema takes too long")
-        })?
+/// Whether the tenant's graph goes along.
+fn has_graph(ends: &Ends, tables: &[Table]) -> bool {
+    tables.iter().any(|table| table.place.schema == ends.graph)
+}
+
+async fn after_rows(ends: &Ends, tables: &[Table], mover: &mut CellSession) -> Result<String> {
+    let (mut schemas, mut made) = (ends.own_schemas().to_vec(), BTreeSet::new());
+    if has_graph(ends, tables) {
+        schemas.push(&ends.graph);
+        made = graph::made(mover, ends).await?;
     }
+    timed(dump::after_rows(&ends.source_db, &ends.source_database, (&schemas, &made), ends.version()?)).await
+}
+
+async fn timed(dumped: impl Future<Output = Result<String>>) -> Result<String> {
+    tokio::time::timeout(Duration::from_mins(5), dumped)
+        .await
+        .map_err(|_| Error::new(Kind::Unavailable, "reading the definitions of the tenant's schema takes too long"))?
 }

@@ -73,7 +73,10 @@ impl Stream {
         );
         let messages: Vec<String> = self.source.json(&query, &[&ends.own()]).await?;
         let messages = messages.iter().map(|message| bytes(message)).collect::<Result<Vec<_>>>()?;
-        let (relations, mut transactions) = decode::read(&messages)?;
+        let (mut relations, mut transactions) = decode::read(&messages)?;
+        for label in relations.values_mut().filter(|relation| relation.place.schema == ends.graph) {
+            label.tell_apart_by("id");
+        }
         transactions.retain(|transaction| transaction.end > self.at);
         Ok((relations, transactions))
     }

@@ -89,7 +89,7 @@ impl Moves {
         compare::touched(&touched, (&mut *guard, &mut stream.mover)).await?;
         let sequences = source::sequences(guard, ends).await?;
         let identities: Vec<Identity> = serde_json::from_value(order.identities.clone()).unwrap_or_default();
-        target::finish(&mut stream.mover, (tables, &sequences, &identities)).await?;
+        target::finish(&mut stream.mover, ends, (tables, &sequences, &identities)).await?;
         let comment = source::comment(guard, ends).await?;
         target::comment(owner, ends, comment.as_deref()).await?;
         Ok(Found::Same)

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::{
     ends::{Ends, run},
+    graph,
     source::{Identity, Sequence, Table},
 };
 use crate::{
@@ -129,9 +130,10 @@ pub(super) async fn unprotect(mover: &mut CellSession, tables: &[Table]) -> Resu
     protection(mover, tables, "DISABLE").await
 }
 
-/// What is set when no more changes come: protection, sequences, and what told rows apart before.
+/// What is set when no more changes come: protection, sequences, what told rows apart before; and what helped to find them goes.
 pub(super) async fn finish(
     mover: &mut CellSession,
+    ends: &Ends,
     (tables, sequences, identities): (&[Table], &[Sequence], &[Identity]),
 ) -> Result<()> {
     let set: Vec<_> = sequences
@@ -145,6 +147,7 @@ pub(super) async fn finish(
                 .iter()
                 .map(|Identity { table, before }| format!("ALTER TABLE {table} REPLICA IDENTITY {before}")),
         )
+        .chain(graph::end_help(ends, tables))
         .collect();
     if !set.is_empty() {
         run(mover, &set.join(";\n")).await?;

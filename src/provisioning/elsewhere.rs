@@ -20,9 +20,9 @@ use crate::{
 
 /// The layers whose things are taken along, or made empty for what is taken along; all others are ensured by the reconciler where
 /// the tenant has come to be.
-const CARRIED: [&str; 4] = ["role", "database", "schema", "vectors"];
-/// The layers that have a schema beside the tenant's own. Of one that is not taken along, or that this server does not make, things would
-/// be lost with the source: who has some stays where it is.
+const CARRIED: [&str; 5] = ["role", "database", "schema", "vectors", "graph"];
+/// The layers that have a schema beside the tenant's own. Of one that this server does not make, things would be lost with the source: who has
+/// some stays where it is.
 const BESIDE: [&str; 2] = ["vectors", "graph"];
 
 impl Provisioning {
@@ -105,11 +105,11 @@ impl Provisioning {
 
     fn left(&self) -> Vec<&'static str> {
         let is_made = |name: &str| self.layers().iter().any(|layer| layer.name() == name);
-        BESIDE.into_iter().filter(|name| !CARRIED.contains(name) || !is_made(name)).collect()
+        BESIDE.into_iter().filter(|name| !is_made(name)).collect()
     }
 
     pub fn would_be_lost() -> Error {
-        let rule = "the tenant has vectors or a graph in its cell, which a move does not carry yet";
+        let rule = "the tenant has vectors or a graph in its cell, and `provisioning.layers` of this server has not, so a move would lose them";
         Error::conflict(rule).at("tenantId")
     }
 

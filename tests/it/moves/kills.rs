@@ -5,6 +5,7 @@ use serde_json::json;
 use tenantry::{platform::ids::TenantId, provisioning::Names};
 
 use super::{
+    graph,
     scene::{CONFIRM, MOVE, contents, contents_of, furnish, inventory, progress, reached, service},
     soak, vectors,
 };
@@ -52,7 +53,7 @@ impl Scene {
     async fn new() -> (Self, Server) {
         let database = support::database().await;
         let settings = [
-            ("PROVISIONING__LAYERS", "placement,role,database,schema,vectors"),
+            ("PROVISIONING__LAYERS", "placement,role,database,schema,vectors,graph"),
             // A server that was killed at a tenant's environment keeps the next move from it for so long.
             ("PROVISIONING__LEASE", "4s"),
             ("PROVISIONING__LAYER_TIMEOUT", "3s"),
@@ -81,6 +82,7 @@ impl Scene {
         furnish(&db, 20).await;
         if Cluster::has_extensions() {
             db.execute_unprepared(&vectors::tables(tenant)).await.unwrap();
+            db.execute_unprepared(&graph::drawing(tenant)).await.unwrap();
         }
         (Self { ends, database, binary, tenant, place: 0 }, server)
     }
@@ -92,8 +94,10 @@ impl Scene {
     /// Of all its schemas.
     async fn contents(&self, end: usize) -> Vec<String> {
         let mut found = contents(&self.ends[end].1, "postgres", self.tenant).await;
-        let vectors = Names::of(self.tenant).vectors();
-        found.extend(contents_of(&self.ends[end].1, "postgres", &vectors).await);
+        let names = Names::of(self.tenant);
+        for beside in [names.vectors(), names.graph()] {
+            found.extend(contents_of(&self.ends[end].1, "postgres", &beside).await);
+        }
         found
     }
 

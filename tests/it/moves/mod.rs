@@ -2,6 +2,7 @@
 
 mod clients;
 mod faults;
+mod graph;
 mod journey;
 mod kills;
 mod layers;
