@@ -46,8 +46,12 @@ impl Moves {
         let (mut mover, mut owner) = (ends.mover_session().await?, ends.target_session().await?);
         target::keep_progress(&mut owner, &ends).await?;
         target::define(&mut mover, &ends, &(graph::make(&ends, &labels) + &before_rows)).await?;
-        if has_graph(&ends, &tables) {
-            graph::check_alike(&ends, &mut session, &mut owner).await?;
+        if has_graph(&ends, &tables)
+            && let Err(error) = graph::check_alike(&ends, &mut session, &mut owner).await
+        {
+            // A label that has come in between is no fault of the graph's.
+            let is_changed = source::fingerprint(&mut session, &ends).await? != fingerprint;
+            return if is_changed { Ok(Next::Restart) } else { Err(error) };
         }
         let identities = source::identities(&tables);
         let order = Move {
