@@ -421,6 +421,7 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Query.moves", "move.list", Scope::CellRead, Platform, Read),
     rule("Mutation.moveTenant", "move.start", Scope::CellWrite, Platform, Write),
     rule("Mutation.confirmMove", "move.confirm", Scope::CellWrite, Platform, Write),
+    rule("Mutation.rollbackMove", "move.rollback", Scope::CellWrite, Platform, Write),
     rule("Mutation.cancelMove", "move.cancel", Scope::CellWrite, Platform, Write),
     rule("Tenant.move", "move.read", Scope::TenantRead, Anyone, Read),
     rule("Mutation.verifyIsolation", "isolation.probe", Scope::CellWrite, Platform, Write),

@@ -69,6 +69,16 @@ impl Cells {
         Ok(())
     }
 
+    /// Errors: `residency_violation` where the tenant may not be in that region.
+    pub fn check_residency(tenant: &Tenant, region: &str) -> Result<()> {
+        let allowed = residency(tenant);
+        if allowed.iter().any(|allowed| allowed == region) {
+            return Ok(());
+        }
+        let rule = format!("the cell is in {region}, and the tenant may be in {} only", allowed.join(", "));
+        Err(Error::new(Kind::ResidencyViolation, rule))
+    }
+
     /// The tenant's place is there from now on.
     pub async fn replace(&self, tx: &Tx, placement: &Placement) -> Result<()> {
         store::replace(tx, placement).await
@@ -77,11 +87,7 @@ impl Cells {
 
 /// Says what of a cell that was asked for by name is in the way.
 fn check_named(wish: &Wish, tenant: &Tenant, cell: &Cell) -> Result<()> {
-    let allowed = residency(tenant);
-    if !allowed.contains(&cell.region) {
-        let rule = format!("the cell is in {}, and the tenant may be in {} only", cell.region, allowed.join(", "));
-        return Err(Error::new(Kind::ResidencyViolation, rule).at("cell"));
-    }
+    Cells::check_residency(tenant, &cell.region).map_err(|error| error.at("cell"))?;
     if cell.state != CellState::Active {
         return Err(Error::conflict("the cell takes no tenants any more").at("cell"));
     }

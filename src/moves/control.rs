@@ -8,7 +8,7 @@ use super::{
     store,
 };
 use crate::{
-    cells::{Cell, stem},
+    cells::{Cell, Cells, stem},
     error::{Error, Kind, Result},
     isolation::{Conditions, OperatorScope, OperatorTx, TenantScope},
     platform::ids::{MoveId, TenantId},
@@ -110,15 +110,14 @@ impl Moves {
         Ok(Outlook { order, ..outlook })
     }
 
-    /// Calls the move off: the tenant stays where it is, and nothing is left at the target. After the switch there is no way back but
-    /// to confirm, and to move again.
+    /// Calls the move off: the tenant stays where it is, and nothing is left at the target.
     ///
     /// Errors: `not_found` where none is running, `invalid_transition` after the switch.
     pub async fn cancel(&self, scope: &OperatorScope, tenant: TenantId) -> Result<Move> {
         self.want(scope, tenant, Wanted::Cancel, |order| match order.phase {
             Phase::Switched => Err(Error::new(
                 Kind::InvalidTransition,
-                "the tenant is at its new place; confirm the move, and move it back",
+                "the tenant is at its new place; roll the move back, or confirm it",
             )),
             _ => Ok(()),
         })
@@ -130,8 +129,29 @@ impl Moves {
     /// Errors: `not_found` where none is running, `invalid_transition` before the switch.
     pub async fn confirm(&self, scope: &OperatorScope, tenant: TenantId) -> Result<Move> {
         self.want(scope, tenant, Wanted::Confirm, |order| match order.phase {
+            Phase::Switched if order.wanted == Wanted::RollBack => Err(Error::new(
+                Kind::InvalidTransition,
+                "the move is being rolled back; confirm the one that takes the tenant back",
+            )),
             Phase::Switched => Ok(()),
             _ => Err(Error::new(Kind::InvalidTransition, "the tenant is still at its old place; wait for the switch")),
+        })
+        .await
+    }
+
+    /// Takes the tenant back to where it was before the switch, with all that was written since: as another move, which can be confirmed or
+    /// rolled back in its turn. The place there is the tenant's until then.
+    ///
+    /// Errors: `not_found` where none is running, `invalid_transition` before the switch and after `confirm`, `residency_violation` where the
+    /// tenant may not be there any more.
+    pub async fn roll_back(&self, scope: &OperatorScope, tenant: TenantId) -> Result<Move> {
+        let found = self.tenant(tenant).await?;
+        self.want(scope, tenant, Wanted::RollBack, |order| match order.phase {
+            Phase::Switched if order.wanted == Wanted::Confirm => {
+                Err(Error::new(Kind::InvalidTransition, "the move is confirmed; move the tenant back"))
+            }
+            Phase::Switched => Cells::check_residency(&found, &order.source_region),
+            _ => Err(Error::new(Kind::InvalidTransition, "the tenant is still at its old place; cancel the move")),
         })
         .await
     }

@@ -184,8 +184,20 @@ impl MoveMutation {
         Ok(MovePayload { r#move: MoveObject(order) })
     }
 
-    /// Calls a move off: the tenant stays where it is, and nothing is left where it was to come to. After the switch there is nothing to
-    /// call off: confirm, and move it back.
+    /// Takes the tenant back to where it was before the switch, with all that was written since, while its services read and write: the move is over
+    /// as `ROLLED_BACK`, and another begins. It is followed, and confirmed, as any.
+    ///
+    /// Errors: `not_found` where none is running, `invalid_transition` before the switch and after `confirmMove`, `residency_violation` where the
+    /// tenant may not be there any more.
+    ///
+    /// Scope: `auth:cell:write`, operators only.
+    async fn rollback_move(&self, ctx: &Context<'_>, input: MoveInput) -> Result<MovePayload> {
+        let tenant = entered(ctx, &input.tenant_id).await?;
+        let order = handle(ctx)?.roll_back(&enter_platform(ctx, "Mutation")?, tenant).await?;
+        Ok(MovePayload { r#move: MoveObject(order) })
+    }
+
+    /// Calls a move off: the tenant stays where it is, and nothing is left where it was to come to. After the switch there is `rollbackMove`.
     ///
     /// Errors: `not_found` where none is running, `invalid_transition` after the switch.
     ///

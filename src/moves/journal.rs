@@ -23,7 +23,11 @@ pub(super) fn started(order: &Move) -> Entry {
 
 /// What somebody asked for; what comes of it is told when it has.
 pub(super) fn asked(order: &Move, wanted: Wanted) -> Entry {
-    let event = if wanted == Wanted::Confirm { "MoveConfirmationRequested" } else { "MoveCancellationRequested" };
+    let event = match wanted {
+        Wanted::Confirm => "MoveConfirmationRequested",
+        Wanted::RollBack => "MoveRollbackRequested",
+        Wanted::Switch | Wanted::Cancel | Wanted::GiveUp => "MoveCancellationRequested",
+    };
     entry(event, order, json!({}))
 }
 
@@ -45,6 +49,10 @@ pub(super) fn confirmed(order: &Move, removed: &crate::provisioning::Removed) ->
 
 pub(super) fn cancelled(order: &Move) -> Entry {
     entry("MoveCancelled", order, json!({}))
+}
+
+pub(super) fn rolled_back(order: &Move, back: &Move) -> Entry {
+    entry("MoveRolledBack", order, json!({ "by": back.id }))
 }
 
 pub(super) fn failed(order: &Move) -> Entry {

@@ -6,7 +6,7 @@
 //! at the source (a slot, a publication) goes with it, whatever it comes to; code of the tenant's own runs with the tenant's rights.
 //!
 //! *Emits*: MoveStarted, MoveCopied, MoveRestarted, MoveHeldUp, MoveSwitched, MoveConfirmationRequested, MoveConfirmed,
-//! MoveCancellationRequested, MoveCancelled, MoveFailed; TenantUpdated where the tier is another.
+//! MoveRollbackRequested, MoveRolledBack, MoveCancellationRequested, MoveCancelled, MoveFailed; TenantUpdated where the tier is another.
 
 /// The tenant's schemas, as `home`. Values: its own, which is its role's name, too; that of its vectors; that of its graph. A graph that has
 /// never had anything in it is not looked at: it stands on nothing, and the target makes its own.

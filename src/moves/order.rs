@@ -34,6 +34,8 @@ pub enum Phase {
     Cancelled,
     /// It could not be done, and nothing is left at the target; `problem` says why.
     Failed,
+    /// It was taken back after the switch: another move, which began with its end, takes the tenant to where it came from.
+    RolledBack,
 }
 
 impl Phase {
@@ -53,6 +55,7 @@ pub(super) enum Wanted {
     /// As cancelled, because it cannot be done.
     GiveUp,
     Confirm,
+    RollBack,
 }
 
 /// One row of `moves`.
@@ -116,11 +119,43 @@ impl Move {
         }
     }
 
+    /// The move to where the tenant came from.
+    pub(super) fn back(&self, now: DateTime<Utc>) -> Self {
+        Self {
+            id: MoveId::generate(),
+            source_cell: self.target_cell,
+            source_database: self.target_database.clone(),
+            source_tier: self.target_tier,
+            source_region: self.target_region.clone(),
+            target_cell: self.source_cell,
+            target_database: self.source_database.clone(),
+            target_tier: self.source_tier,
+            target_region: self.source_region.clone(),
+            reason: "it came from there, and goes back".to_owned(),
+            phase: Phase::Preparing,
+            wanted: Wanted::Switch,
+            problem: String::new(),
+            attempts: 0,
+            rows_copied: 0,
+            changes_applied: 0,
+            pause_ms: None,
+            identities: serde_json::json!([]),
+            fingerprint: String::new(),
+            started_at: now,
+            switched_at: None,
+            keep_until: None,
+            finished_at: None,
+            lease_token: None,
+            ..*self
+        }
+    }
+
     /// What is to be done now.
     pub(super) fn task(&self, now: DateTime<Utc>) -> Task {
         match (self.phase, self.wanted) {
-            (Phase::Confirmed | Phase::Cancelled | Phase::Failed, _) => Task::Nothing,
+            (Phase::Confirmed | Phase::Cancelled | Phase::Failed | Phase::RolledBack, _) => Task::Nothing,
             (Phase::Switched, Wanted::Confirm) => Task::GiveUpSource,
+            (Phase::Switched, Wanted::RollBack) => Task::GoBack,
             (Phase::Switched, _) if self.keep_until.is_some_and(|until| until <= now) => Task::GiveUpSource,
             (Phase::Switched, _) => Task::Tidy,
             (_, Wanted::Cancel | Wanted::GiveUp) => Task::Undo,
@@ -145,6 +180,8 @@ pub(super) enum Task {
     /// What the move needed at the source besides the tenant's things goes; they stay.
     Tidy,
     GiveUpSource,
+    /// End here, and begin the move to where the tenant came from.
+    GoBack,
     Undo,
 }
 
@@ -186,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_done_follows_from_phase_and_wish() {
-        use Phase::{Cancelled, CatchingUp, Confirmed, Copying, Failed, Preparing, Switched, Switching};
+        use Phase::{Cancelled, CatchingUp, Confirmed, Copying, Failed, Preparing, RolledBack, Switched, Switching};
         let (now, late) = (DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH + TimeDelta::days(7));
         let task = |phase, wanted| at(phase, wanted).task(now);
         let forth =
@@ -198,7 +235,10 @@ mod tests {
         assert_eq!(task(Switched, Wanted::Switch), Task::Tidy);
         assert_eq!(task(Switched, Wanted::Confirm), Task::GiveUpSource);
         assert_eq!(at(Switched, Wanted::Switch).task(late), Task::GiveUpSource);
-        for phase in [Confirmed, Cancelled, Failed] {
+        for now in [now, late] {
+            assert_eq!(at(Switched, Wanted::RollBack).task(now), Task::GoBack);
+        }
+        for phase in [Confirmed, Cancelled, Failed, RolledBack] {
             assert_eq!(task(phase, Wanted::Cancel), Task::Nothing);
         }
     }

@@ -181,6 +181,13 @@ impl Moves {
         Ok(Next::Rest)
     }
 
+    /// What was kept at the source is older than what the tenant has by now, so it is made anew: the move back begins with taking it away.
+    pub(super) async fn go_back(&self, order: &Move) -> Result<Next> {
+        self.tidy(order).await?;
+        self.turn_back(order).await?;
+        Ok(Next::Rest)
+    }
+
     /// Everything is as it was before the move.
     pub(super) async fn undo(&self, order: &Move) -> Result<Next> {
         let ends = self.ends(order).await?;

@@ -155,7 +155,7 @@ pub(super) async fn set_hold(tx: &Tx, tenant: TenantId, phase: Phase) -> Result<
         Phase::Preparing | Phase::Copying | Phase::CatchingUp => Some("MOVING"),
         Phase::Switching => Some("SWITCHING"),
         Phase::Switched => Some("KEPT"),
-        Phase::Confirmed | Phase::Cancelled | Phase::Failed => None,
+        Phase::Confirmed | Phase::Cancelled | Phase::Failed | Phase::RolledBack => None,
     };
     tx.execute(SET_HOLD, [tenant.into(), hold.into()]).await?;
     Ok(())

@@ -118,6 +118,7 @@ impl Moves {
                 Task::LetIn => self.open_source(&order).await,
                 Task::Tidy => self.tidy(&order).await,
                 Task::GiveUpSource => self.give_up_source(&order).await,
+                Task::GoBack => self.go_back(&order).await,
                 Task::Undo => self.undo(&order).await,
             };
             let next = match next {
@@ -179,6 +180,25 @@ impl Moves {
         store::set_hold(&tx, order.tenant, order.phase).await?;
         tx.commit_for(order.tenant, [entry]).await?;
         self.0.tenancy.snapshots().refresh(crate::platform::ids::TenantId::PLATFORM).await;
+        Ok(())
+    }
+
+    /// The end of a move that is rolled back, and the beginning of the one that does it: the place at the source goes from the one to the
+    /// other.
+    pub(super) async fn turn_back(&self, order: &Move) -> Result<()> {
+        let tx = self.begin().await?;
+        let now = tx.stamp().at;
+        let known = store::hold(&tx, order, now + self.lease()).await?.ok_or_else(lost)?;
+        if known.finished_at.is_some() {
+            return tx.commit_unrecorded("nothing to do").await;
+        }
+        let ended = Move { phase: Phase::RolledBack, problem: String::new(), finished_at: Some(now), ..order.clone() };
+        let back = order.back(now);
+        store::save(&tx, &ended).await?;
+        store::insert(&tx, &back).await?;
+        store::set_hold(&tx, order.tenant, back.phase).await?;
+        tx.commit_for(order.tenant, [journal::rolled_back(&ended, &back), journal::started(&back)]).await?;
+        self.0.nudge.notify_one();
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use tenantry::{platform::ids::TenantId, provisioning::Names};
 
 use super::{
     graph,
-    scene::{CONFIRM, MOVE, contents, contents_of, furnish, inventory, progress, reached, service},
+    scene::{CONFIRM, MOVE, ROLL_BACK, contents, contents_of, furnish, inventory, progress, reached, service},
     soak, vectors,
 };
 use crate::{
@@ -120,6 +120,38 @@ impl Scene {
         reached(admin, self.tenant, "CONFIRMED").await;
     }
 
+    /// Lets a switched move be rolled back, and kills the server at the n-th change at one end, if there are so many; the server that goes on.
+    async fn kill_on_the_way_back(&mut self, server: Server, (n, at): (usize, usize)) -> (Server, Option<String>) {
+        let admin = server.admin().await;
+        self.goes(&admin).await;
+        reached(&admin, self.tenant, "SWITCHED").await;
+        let proxy = &self.ends[at].2;
+        proxy.arm_for(n, Fault::Hold, CHANGES);
+        admin.ok(ROLL_BACK, json!({ "id": self.tenant })).await;
+        eventually("a change is held, or the move back is over", async || {
+            if proxy.is_hit() {
+                return Some(());
+            }
+            admin.graphql(CONFIRM, json!({ "id": self.tenant })).await;
+            (self.phase(&admin).await == "CONFIRMED").then_some(())
+        })
+        .await;
+        if !proxy.is_hit() {
+            proxy.disarm();
+            return (server, None);
+        }
+        server.kill().await;
+        let hit = proxy.disarm();
+        let server = self.binary.serve().await;
+        let admin = server.admin().await;
+        eventually("the move back is confirmed", async || {
+            admin.graphql(CONFIRM, json!({ "id": self.tenant })).await;
+            (self.phase(&admin).await == "CONFIRMED").then_some(())
+        })
+        .await;
+        (server, hit)
+    }
+
     /// Moves the tenant, and kills the server at the n-th change at one end, if there are so many; the server that goes on.
     async fn kill_at(&mut self, server: Server, (n, at): (usize, usize)) -> (Server, Option<String>) {
         let admin = server.admin().await;
@@ -183,5 +215,39 @@ async fn a_server_killed_while_it_moves_a_tenant_leaves_what_the_next_one_comple
         }
     }
     println!("killed at {killed} changes of a move, every {stride} from {first} on");
+    assert!(killed >= 4, "{killed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_while_it_rolls_a_move_back_leaves_what_the_next_one_completes() {
+    let (mut scene, mut server) = Scene::new().await;
+    let (reference, rows) = (scene.of_tenant(0).await, scene.contents(0).await);
+    let registry = scene.database.superuser().await;
+    let stride = if soak() { 1 } else { 40 };
+    // What ends the first move comes first, and is tried in each run.
+    let first = [1, 1 + scene.tenant.uuid().as_u128() as usize % stride];
+    let mut killed = 0;
+    for at in [0, 1] {
+        for n in first.into_iter().take(stride.min(2)).chain((first[1]..).step_by(stride).skip(1)) {
+            let (next, hit) = scene.kill_on_the_way_back(server, (n, at)).await;
+            server = next;
+            let what = format!("killed at change {n} of {}: {hit:?}", scene.ends[at].0);
+            assert_eq!(scene.of_tenant(0).await, reference, "{what}");
+            assert_eq!(scene.of_tenant(1).await, [""; 0], "{what}");
+            assert_eq!(scene.contents(0).await, rows, "{what}");
+            let moves = "select string_agg(distinct count::text, ' ') from (
+                select count(*) from tenantry.moves where phase = 'ROLLED_BACK' union all select count(*) from tenantry.moves where phase = 'CONFIRMED'
+                union all select count(*) from tenantry.journal where event = 'MoveRolledBack'
+                union all select count(*) from tenantry.journal where event = 'MoveConfirmed') as counts";
+            assert_eq!(texts(&registry, moves).await[0].split(' ').count(), 1, "each is told once, {what}");
+            let placed = "select string_agg(placed::text, ' ' order by name) from tenantry.cells";
+            assert_eq!(texts(&registry, placed).await, ["1 0"], "{what}");
+            if hit.is_none() {
+                break;
+            }
+            killed += 1;
+        }
+    }
+    println!("killed at {killed} changes of a way back");
     assert!(killed >= 4, "{killed}");
 }

@@ -6,6 +6,7 @@ mod graph;
 mod journey;
 mod kills;
 mod layers;
+mod rollback;
 pub(crate) mod scene;
 mod tier;
 mod vectors;

@@ -19,6 +19,8 @@ pub(super) const MOVE: &str =
     "mutation($input: MoveTenantInput!) { moveTenant(input: $input) { move { id phase } cell reason steps } }";
 pub(crate) const CONFIRM: &str = "mutation($id: ID!) { confirmMove(input: { tenantId: $id }) { move { phase } } }";
 pub(super) const CANCEL: &str = "mutation($id: ID!) { cancelMove(input: { tenantId: $id }) { move { phase } } }";
+pub(super) const ROLL_BACK: &str =
+    "mutation($id: ID!) { rollbackMove(input: { tenantId: $id }) { move { id phase } } }";
 const PROGRESS: &str = "query($id: ID!) { tenant(id: $id) { isolationTier placement { tier reason }
     move { phase problem attempts rowsCopied changesApplied pauseMs sourceTier targetTier keepUntil finishedAt } } }";
 const CREDENTIALS: &str =
