@@ -54,8 +54,8 @@ lint: bootstrap-test ## What CI asks besides the tests: format, clippy, document
 doc: bootstrap-test ## Documentation of the code, in target/doc
 	cargo doc --no-deps --workspace --document-private-items
 
-soak: bootstrap-test ## The long forms: a million rows moved under load, a server killed at every change of a move, ten million lines of usage
-	@$(WITH_SERVERS) TENANTRY_SOAK=1 cargo test --test it -- moves::volume moves::kills usage::stream --nocapture --test-threads=1
+soak: bootstrap-test ## The long forms: a million rows moved under load, a server killed at every change of a move, millions of events of usage
+	@$(WITH_SERVERS) TENANTRY_SOAK=1 cargo test --test it -- moves::volume moves::kills usage::stream usage::storm --nocapture --test-threads=1
 
 bench: bootstrap-test ## Ratios to the peers, in one run; see bench/
 	bench/run $(ARGS)

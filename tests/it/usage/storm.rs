@@ -13,15 +13,19 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
-use tenantry::platform::{clock::Clock, db::embedded};
+use tenantry::platform::{clock::Clock, db::embedded, random};
 use tokio::{sync::RwLock, task::JoinSet, time::sleep};
 
 use super::USAGE;
-use crate::{binary::Binary, quota_storm::postmaster, support::Client};
+use crate::{binary::Binary, moves::soak, quota_storm::postmaster, support::Client};
 
 const CLIENTS: u64 = 8;
-const BATCHES: u64 = 60;
 const EVENTS: u64 = 50;
+
+/// Batches of each client, and kills among all of them: two million events in the long form.
+fn size() -> (u64, u64) {
+    if soak() { (5_000, 30) } else { (60, 3) }
+}
 
 struct Storm {
     servers: [RwLock<Client>; 2],
@@ -68,7 +72,7 @@ impl Storm {
             random % below
         };
         let (mut account, mut made) = (Account::new(), Vec::<String>::new());
-        for _ in 0..BATCHES {
+        for _ in 0..size().0 {
             let mut lines = Vec::new();
             for _ in 0..EVENTS {
                 // A fifth was sent before, in this request or an earlier one.
@@ -124,17 +128,19 @@ async fn kills_lose_no_acknowledged_event_and_count_none_twice() {
         let storm = storm.clone();
         clients.spawn(async move { storm.client(number).await });
     }
-    let quarter = CLIENTS * BATCHES / 4;
-    storm.until(quarter).await;
-    second.kill().await;
-    second = other.serve().await;
-    *storm.servers[1].write().await = second.with_token(&token);
-    storm.until(2 * quarter).await;
-    kill(postmaster(&first), Signal::SIGKILL).unwrap();
-    storm.until(3 * quarter).await;
-    second.kill().await;
-    second = other.serve().await;
-    *storm.servers[1].write().await = second.with_token(&token);
+    let (batches, kills) = size();
+    let part = CLIENTS * batches / (kills + 1);
+    for number in 1..=kills {
+        // Not always as far from the one before.
+        storm.until(part * number - u64::from(random::bytes::<1>()[0]) * part / 512).await;
+        if number % 2 == 0 {
+            kill(postmaster(&first), Signal::SIGKILL).unwrap();
+        } else {
+            second.kill().await;
+            second = other.serve().await;
+            *storm.servers[1].write().await = second.with_token(&token);
+        }
+    }
     let mut expected = Account::new();
     while let Some(ended) = clients.join_next().await {
         for (of, (events, quantity)) in ended.unwrap() {
@@ -143,7 +149,8 @@ async fn kills_lose_no_acknowledged_event_and_count_none_twice() {
         }
     }
     println!(
-        "{} requests, {} without an answer",
+        "{} events, {} requests, {} of them without an answer, {kills} kills",
+        CLIENTS * batches * EVENTS,
         storm.sent.load(Ordering::Relaxed),
         storm.lost.load(Ordering::Relaxed)
     );
