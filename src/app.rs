@@ -96,7 +96,7 @@ impl App {
         let rates = Rates::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.rates.clone());
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
-        let usage = Usage::new(isolation.clone(), tenancy.clone(), config.usage.clone());
+        let usage = Usage::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.usage.clone());
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
         let templates = Templates::new(isolation.clone(), cells.clone(), &config);
         let parts = provisioning::Parts {

@@ -28,6 +28,7 @@ mod m20261126_000024_usage;
 mod m20261126_000025_isolation_not_here;
 mod m20261126_000026_planes_told;
 mod m20261126_000027_lanes_taken;
+mod m20261126_000028_usage_alerts;
 mod m20261126_000029_moves_rolled_back;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
@@ -65,6 +66,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000025_isolation_not_here::Migration),
             Box::new(m20261126_000026_planes_told::Migration),
             Box::new(m20261126_000027_lanes_taken::Migration),
+            Box::new(m20261126_000028_usage_alerts::Migration),
             Box::new(m20261126_000029_moves_rolled_back::Migration),
         ]
     }

@@ -23,7 +23,10 @@ use crate::{
     templates::graphql::{TemplateMutation, TemplateQuery, TemplateSubscription},
     tenancy::graphql::PartnerMutation,
     tenant_keys::graphql::TenantKeyMutation,
-    usage::graphql::{UsageMutation, UsageQuery},
+    usage::{
+        alerts::graphql::{AlertMutation, AlertQuery, AlertSubscription},
+        graphql::{UsageMutation, UsageQuery},
+    },
 };
 
 /// Everything that can be read.
@@ -41,7 +44,7 @@ pub struct Query(
 
 /// What tenants may use, and what they have used.
 #[derive(Debug, Default, MergedObject)]
-pub struct ConsumptionQuery(QuotaQuery, UsageQuery);
+pub struct ConsumptionQuery(QuotaQuery, UsageQuery, AlertQuery);
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
@@ -61,7 +64,7 @@ pub struct Mutation(
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]
-pub struct ConsumptionMutation(QuotaMutation, RatesMutation, UsageMutation);
+pub struct ConsumptionMutation(QuotaMutation, RatesMutation, UsageMutation, AlertMutation);
 
 /// Who reaches tenants from outside, where they are, what they have there and who makes it, and the keys of it.
 #[derive(Debug, Default, MergedObject)]
@@ -77,7 +80,13 @@ pub struct EnvironmentMutation(
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]
-pub struct Subscription(AuditSubscription, ProvisioningSubscription, TemplateSubscription, PlaneSubscription);
+pub struct Subscription(
+    AuditSubscription,
+    ProvisioningSubscription,
+    TemplateSubscription,
+    PlaneSubscription,
+    AlertSubscription,
+);
 
 pub type TenantrySchema = Schema<Query, Mutation, Subscription>;
 

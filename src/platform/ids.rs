@@ -120,6 +120,18 @@ id!(
 );
 
 id!(
+    /// A rule by which a tenant is told of its usage: UUIDv7.
+    AlertRuleId,
+    uuid_v7
+);
+
+id!(
+    /// An alert on usage: UUIDv7, listed by time.
+    UsageAlertId,
+    uuid_v7
+);
+
+id!(
     /// A connection by which a replica hears of changes: UUIDv4.
     ListenerId,
     uuid_v4

@@ -16,6 +16,14 @@ impl Quotas {
         Ok((kind, ceiling))
     }
 
+    /// A tenant's limit of one key, from memory. None is unlimited, and what the catalogue does not have.
+    pub async fn limit_of(&self, snapshot: &Snapshot, key: &str) -> Result<Option<i64>> {
+        let catalogue = self.tenancy.snapshots().catalogue().await?;
+        let (known, plan) = (catalogue.part::<QuotaKeys>()?.find(key), catalogue.plan(&snapshot.tenant.plan));
+        let (Some(known), Some(plan)) = (known, plan) else { return Ok(None) };
+        Ok(limit(known, plan, snapshot.part::<Allowances>()?, self.isolation.clock().now()).limit)
+    }
+
     /// Up to where a tenant is let in, of several keys, for every request: nothing is allocated. None is unlimited, and what
     /// the catalogue does not have.
     pub async fn ceilings<const N: usize>(&self, snapshot: &Snapshot, keys: [&str; N]) -> Result<[Option<i64>; N]> {

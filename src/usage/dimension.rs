@@ -110,7 +110,7 @@ impl Dimension {
     }
 }
 
-fn is_key(text: &str) -> bool {
+pub(super) fn is_key(text: &str) -> bool {
     let mut letters = text.chars();
     letters.next().is_some_and(|first| first.is_ascii_lowercase())
         && text.len() <= 63

@@ -1,4 +1,4 @@
-//! Totals are made of what was accepted, beside requests.
+//! Totals are made of what was accepted, beside requests, and alerts fire on them.
 
 use std::time::Duration;
 
@@ -22,14 +22,17 @@ impl Usage {
                 _ = ticks.tick() => {}
             }
             while !stop.is_cancelled() {
-                match self.fold().await {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => {
-                        metrics::counter!("tenantry_usage_fold_failures_total").increment(1);
-                        tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "no totals of usage are made; it is tried again");
-                        break;
-                    }
+                let folded = self.fold().await;
+                if let Err(error) = &folded {
+                    metrics::counter!("tenantry_usage_fold_failures_total").increment(1);
+                    tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "no totals of usage are made; it is tried again");
+                }
+                // Also of what another server has marked, and did not come to.
+                if let Err(error) = self.fire_alerts().await {
+                    tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "nothing is looked at for alerts of usage; it is tried again");
+                }
+                if !matches!(folded, Ok(true)) {
+                    break;
                 }
             }
         }

@@ -19,7 +19,7 @@ use crate::{
 /// A decimal number, as a number or as text: at most 15 digits before the point and 9 after it, without an exponent. It is counted as
 /// it is written.
 #[derive(Clone, Debug)]
-pub struct Quantity(String);
+pub struct Quantity(pub(super) String);
 
 #[Scalar(name = "UsageQuantity")]
 impl ScalarType for Quantity {

@@ -3,11 +3,12 @@
 //! *Owns*: `usage_dimensions`, `usage_keys`, `usage_inbox`, `usage_events`, `usage_quarters`, `usage_days`, `usage_members`,
 //! `usage_points`. *Rules*: an event is checked by itself (`event.rs`), and a bad one keeps no good one from being counted; events of
 //! many requests are taken in one transaction, in which their keys are claimed (`intake.rs`); totals are made of them later
-//! (`folding.rs`), and what is read is both (`total.rs`, `store.rs`), in one statement.
+//! (`folding.rs`), and what is read is both (`total.rs`, `store.rs`), in one statement. What was used may fire alerts (`alerts`).
 //!
 //! *Emits*: UsageDimensionDefined; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`,
 //! `tenantry_usage_removed_rows_total`, `tenantry_usage_fold_failures_total`.
 
+pub mod alerts;
 mod cloud_event;
 mod defining;
 mod dimension;
@@ -37,21 +38,22 @@ pub use self::{
     total::Total,
     window::Window,
 };
-use crate::{config, isolation::Isolation, tenancy::Tenancy};
+use crate::{config, isolation::Isolation, quotas::Quotas, tenancy::Tenancy};
 
 /// The handle of this capability. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Usage {
     isolation: Isolation,
     tenancy: Tenancy,
+    quotas: Quotas,
     intake: Arc<Intake>,
     rules: Arc<config::Usage>,
 }
 
 impl Usage {
-    pub fn new(isolation: Isolation, tenancy: Tenancy, rules: config::Usage) -> Self {
+    pub fn new(isolation: Isolation, tenancy: Tenancy, quotas: Quotas, rules: config::Usage) -> Self {
         tenancy.snapshots().keep_of_platform::<Dimensions>();
         let intake = Arc::new(Intake::new(isolation.clone(), rules.clone()));
-        Self { isolation, tenancy, intake, rules: Arc::new(rules) }
+        Self { isolation, tenancy, quotas, intake, rules: Arc::new(rules) }
     }
 }

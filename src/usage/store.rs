@@ -79,7 +79,7 @@ macro_rules! totals {
 }
 
 /// Moves the oldest rows from the inbox into totals, of at most so many events and one row more; answers how many rows there were. What
-/// another replica is moving is passed by. The order of rows is the same everywhere: two that add to the same totals wait for each other and never both.
+/// another replica is moving is passed by, and what tenants have alert rules for is marked to be looked at. The order of rows is the same everywhere: two that add to the same totals wait for each other and never both.
 const FOLD: &str = concat!("
     with oldest as materialized (
         select tenant_id, batch_id, events from tenantry.usage_inbox order by batch_id limit 2000 for update skip locked
@@ -105,6 +105,12 @@ const FOLD: &str = concat!("
     ), points as (
         insert into tenantry.usage_points (tenant_id, dimension_id, labels, at, key, quantity)
         select tenant_id, dimension_id, labels, at, key, quantity from events where aggregation = 'TIME_WEIGHTED_AVERAGE'
+    ), looks as (
+        insert into tenantry.usage_alert_looks (tenant_id, look_id, dimension_id, first_at, last_at)
+        select tenant_id, gen_random_uuid(), dimension_id, first_at, last_at
+        from (select tenant_id, dimension_id, min(at) as first_at, max(at) as last_at from events group by 1, 2) used
+        where exists (select from tenantry.usage_alert_rules rule
+            where rule.tenant_id = used.tenant_id and rule.dimension_id = used.dimension_id)
     )
     select count(*) as taken from taken");
 
@@ -149,6 +155,8 @@ pub(super) struct Question<'a> {
     pub(super) dimension: i16,
     pub(super) windows: &'a [(DateTime<Utc>, DateTime<Utc>)],
     pub(super) now: DateTime<Utc>,
+    /// Groups that have these labels, a JSON object, are one; without it, each group is told by itself.
+    pub(super) only: Option<&'a str>,
 }
 
 /// One window and one group of labels. Figures are texts of decimal numbers.
@@ -177,6 +185,26 @@ macro_rules! events {
     };
 }
 
+/// The group that a row is told in.
+macro_rules! group {
+    ($only:literal) => {
+        concat!("case when ", $only, "::text is null then labels else '' end as labels")
+    };
+}
+
+/// Whether a row is asked for.
+macro_rules! wanted {
+    ($only:literal) => {
+        concat!(
+            "(",
+            $only,
+            "::text is null or case when labels = '' then '{}' else labels end::jsonb @> ",
+            $only,
+            "::text::jsonb)"
+        )
+    };
+}
+
 macro_rules! windows {
     () => {
         "windows as materialized (
@@ -200,9 +228,9 @@ const FROM_TOTALS: &str = concat!(
         union all
         select place, labels, 1, quantity, quantity, quantity, at, key from (", events!("usage_inbox"), ") waiting
     )
-    select place, labels, sum(events)::bigint as events, sum(total)::text as total, max(peak)::text as peak,
+    select place, ", group!("$9"), ", sum(events)::bigint as events, sum(total)::text as total, max(peak)::text as peak,
         (array_agg(latest order by latest_at desc, latest_key desc))[1]::text as latest
-    from parts group by 1, 2 order by 1, 2"
+    from parts where ", wanted!("$9"), " group by 1, 2 order by 1, 2"
 );
 
 const FROM_EVENTS: &str = concat!(
@@ -213,9 +241,13 @@ const FROM_EVENTS: &str = concat!(
     " union all ",
     events!("usage_events"),
     ")
-    select place, labels, count(*) as events, sum(quantity)::text as total, max(quantity)::text as peak,
+    select place, ",
+    group!("$5"),
+    ", count(*) as events, sum(quantity)::text as total, max(quantity)::text as peak,
         (array_agg(quantity order by at desc, key desc))[1]::text as latest
-    from parts group by 1, 2 order by 1, 2"
+    from parts where ",
+    wanted!("$5"),
+    " group by 1, 2 order by 1, 2"
 );
 
 const MEMBERS_OF_TOTALS: &str = concat!(
@@ -225,12 +257,23 @@ const MEMBERS_OF_TOTALS: &str = concat!(
         union all
         select place, labels, md5(subject)::uuid from (", events!("usage_inbox"), ") waiting where subject <> ''
     )
-    select place, labels, count(distinct member) as members from seen group by 1, 2 order by 1, 2"
+    select place, ", group!("$5"), ", count(distinct member) as members from seen where ", wanted!("$5"), " group by 1, 2 order by 1, 2"
 );
 
 const MEMBERS_OF_EVENTS: &str = concat!(
-    "with ", windows!(), ", seen as (", events!("usage_inbox"), " union all ", events!("usage_events"), ")
-    select place, labels, count(distinct md5(subject)::uuid) as members from seen where subject <> '' group by 1, 2 order by 1, 2"
+    "with ",
+    windows!(),
+    ", seen as (",
+    events!("usage_inbox"),
+    " union all ",
+    events!("usage_events"),
+    ")
+    select place, ",
+    group!("$5"),
+    ", count(distinct md5(subject)::uuid) as members from seen
+    where subject <> '' and ",
+    wanted!("$5"),
+    " group by 1, 2 order by 1, 2"
 );
 
 /// Each quantity holds until the next of the same labels, and the last one until now.
@@ -274,6 +317,7 @@ impl Question<'_> {
                 FROM_TOTALS
             }
         };
+        values.push(self.only.into());
         let rows = tx.rows(statement, values).await?;
         rows.iter().map(|row| found(row, column, "peak")).collect()
     }
@@ -281,7 +325,9 @@ impl Question<'_> {
     /// How many different subjects there were. Beside figures, which tell of all events.
     pub(super) async fn members(&self, tx: &TenantTx, is_of_totals: bool) -> Result<Vec<(usize, String, i64)>> {
         let statement = if is_of_totals { MEMBERS_OF_TOTALS } else { MEMBERS_OF_EVENTS };
-        let rows = tx.rows(statement, self.values()).await?;
+        let mut values = self.values();
+        values.push(self.only.into());
+        let rows = tx.rows(statement, values).await?;
         let member = |row: &sea_orm::QueryResult| {
             Ok((place(row)?, row.try_get("", "labels")?, row.try_get::<i64>("", "members")?))
         };

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    isolation::TenantScope,
+    isolation::{TenantScope, TenantTx},
 };
 
 /// The figure of one window and one group of labels.
@@ -50,41 +50,51 @@ impl Usage {
         if window == Window::Minute && to - from > LONGEST_OF_MINUTES {
             return Err(Error::invalid("from", "is more than 25 hours before `to`, which is the most for minutes"));
         }
-        // A month of what is counted each day is made of its days.
-        let is_by_day = dimension.aggregation == Aggregation::DailyUniqueCount && window == Window::Month;
-        let asked = match (is_by_day, windows.first(), windows.last()) {
-            (true, Some(first), Some(last)) => Window::Day.cover(first.0, last.1, zone)?,
-            _ => windows.clone(),
-        };
-        let question = Question {
-            tenant: scope.tenant(),
-            dimension: dimension.dimension_id,
-            windows: &asked,
-            now: self.isolation.clock().now(),
-        };
-        let found = self.ask(scope, dimension, &question, window).await?;
-        let found = if is_by_day { by_month(found, &asked, &windows)? } else { found };
+        let tx = self.isolation.begin(scope).await?;
+        let asked = Asked { dimension, window, zone, windows: &windows, only: None };
+        let found = asked.found(&tx, self.isolation.clock().now()).await?;
+        tx.commit_unrecorded("a read").await?;
         found.into_iter().map(|found| total(found, dimension, &windows)).collect()
     }
+}
 
-    async fn ask(
-        &self,
-        scope: &TenantScope,
-        dimension: &Dimension,
-        question: &Question<'_>,
-        window: Window,
-    ) -> Result<Vec<Found>> {
-        let tx = self.isolation.begin(scope).await?;
-        let pieces = if window == Window::Minute { None } else { window::pieces(question.windows) };
+/// Windows of one tenant and dimension, one after the other.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) dimension: &'a Dimension,
+    pub(super) window: Window,
+    pub(super) zone: Tz,
+    pub(super) windows: &'a [Bounds],
+    /// As in [`Question`].
+    pub(super) only: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    /// Figures of all that was accepted before. Windows in which nothing was used are not told.
+    pub(super) async fn found(&self, tx: &TenantTx, now: DateTime<Utc>) -> Result<Vec<Found>> {
+        // A month of what is counted each day is made of its days.
+        let is_by_day = self.dimension.aggregation == Aggregation::DailyUniqueCount && self.window == Window::Month;
+        let windows = match (is_by_day, self.windows.first(), self.windows.last()) {
+            (true, Some(first), Some(last)) => &Window::Day.cover(first.0, last.1, self.zone)?,
+            _ => self.windows,
+        };
+        let dimension = self.dimension.dimension_id;
+        let question = Question { tenant: tx.tenant(), dimension, windows, now, only: self.only };
+        let found = self.ask(tx, &question).await?;
+        if is_by_day { by_month(found, windows, self.windows) } else { Ok(found) }
+    }
+
+    async fn ask(&self, tx: &TenantTx, question: &Question<'_>) -> Result<Vec<Found>> {
+        let pieces = if self.window == Window::Minute { None } else { window::pieces(question.windows) };
         let pieces = pieces.as_deref();
-        let found = match dimension.aggregation {
-            Aggregation::Sum => question.figures(&tx, pieces, "total").await?,
-            Aggregation::Max => question.figures(&tx, pieces, "peak").await?,
-            Aggregation::Last => question.figures(&tx, pieces, "latest").await?,
-            Aggregation::TimeWeightedAverage => question.averages(&tx).await?,
+        match self.dimension.aggregation {
+            Aggregation::Sum => question.figures(tx, pieces, "total").await,
+            Aggregation::Max => question.figures(tx, pieces, "peak").await,
+            Aggregation::Last => question.figures(tx, pieces, "latest").await,
+            Aggregation::TimeWeightedAverage => question.averages(tx).await,
             Aggregation::UniqueCount | Aggregation::DailyUniqueCount => {
-                let mut found = question.figures(&tx, pieces, "peak").await?;
-                for (place, labels, members) in question.members(&tx, pieces.is_some()).await? {
+                let mut found = question.figures(tx, pieces, "peak").await?;
+                for (place, labels, members) in question.members(tx, pieces.is_some()).await? {
                     let of_group = found.iter_mut().find(|known| known.window == place && known.labels == labels);
                     // Between two statements more may have come: it is told the next time.
                     let Some(known) = of_group else { continue };
@@ -92,11 +102,9 @@ impl Usage {
                         known.figure = members.to_string();
                     }
                 }
-                found
+                Ok(found)
             }
-        };
-        tx.commit_unrecorded("a read").await?;
-        Ok(found)
+        }
     }
 }
 
@@ -135,7 +143,7 @@ fn units(figure: Decimal, dimension: &Dimension) -> Decimal {
     units.round_dp_with_strategy(0, strategy).normalize()
 }
 
-fn decimal(text: &str) -> Result<Decimal> {
+pub(super) fn decimal(text: &str) -> Result<Decimal> {
     text.parse().map_err(|error: rust_decimal::Error| Error::internal(error))
 }
 

@@ -92,6 +92,8 @@ const LIMIT: &str = "mutation($id: ID!, $reason: String!) {
     boostQuota(input: {tenantId: $id, key: \"max_users\", amount: 7, reason: $reason, expiresAt: \"2100-01-01T00:00:00Z\"}) { boost { id } } }";
 const METER: &str = "mutation { defineUsageDimension(input: {key: \"metered\", unit: \"things\", aggregation: SUM, groupBy: [\"label\"]}) { dimension { key } } }";
 const RECORD_USAGE: &str = "mutation($event: UsageEventInput!) { recordUsage(input: {events: [$event]}) { accepted } }";
+const ALERT: &str = "mutation($input: SetAlertRuleInput!) { setAlertRule(input: $input) { rule { key } } }";
+const NO_ALERT: &str = "mutation { deleteAlertRule(input: {key: \"max_users\"}) { rule { key } } }";
 const GIVE: &str = "mutation($id: ID!, $reason: String!) {
     defineResource(input: {resourceKind: \"models\", key: \"max_users\", name: \"A model\"}) { resource { key } }
     setPlanAllowList(input: {plan: \"starter\", resourceKind: \"models\", resources: [\"max_users\"]}) { allowList { version } }
@@ -254,6 +256,25 @@ impl Neighbours {
             "labels": { "label": tenant.canary }, "adjustmentReason": tenant.canary });
         let recorded = service.ok(RECORD_USAGE, json!({ "event": event })).await;
         assert_eq!(recorded["recordUsage"]["accepted"], 1);
+        self.be_alerted(tenant, service).await;
+        while self.app.app.usage.fold().await.unwrap() {}
+        self.app.app.usage.fire_alerts().await.unwrap();
+    }
+
+    /// A rule that what was used has reached.
+    async fn be_alerted(&self, tenant: &Tenant, service: &Client) {
+        let rule = json!({ "key": "max_users", "dimension": "metered", "labels": { "label": tenant.canary }, "period": "MONTH",
+            "thresholds": [{ "quantity": "1" }], "limit": "10" });
+        service.ok(ALERT, json!({ "input": rule })).await;
+    }
+
+    /// What followers of alerts hear of: a rule that is set again is another.
+    pub async fn alerts_fire(&self) {
+        for (tenant, service) in [(&self.a, &self.a_service), (&self.b, &self.service)] {
+            service.ok(NO_ALERT, json!({})).await;
+            self.be_alerted(tenant, service).await;
+        }
+        self.app.app.usage.fire_alerts().await.unwrap();
     }
 
     /// A model that the tenant may use, and grants of a quota and a feature; answers the id of the former.

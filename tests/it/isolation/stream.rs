@@ -72,6 +72,7 @@ impl Asked<'_> {
             if attempt > 0 {
                 // Followers of environments wait for more than a change of labels.
                 self.neighbours.environments_are_taken_away().await;
+                self.neighbours.alerts_fire().await;
             }
             while let Some(received) = self.socket.next_within(Duration::from_millis(100)).await {
                 let Received::Message(message) = received else { panic!("the socket was closed: {received:?}") };

@@ -1,5 +1,6 @@
 //! What is counted, how often, and what totals say of it.
 
+mod alerts;
 mod faces;
 mod storm;
 mod stream;

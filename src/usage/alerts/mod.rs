@@ -1,0 +1,16 @@
+//! Alerts on what was used: each fires once for a rule, a threshold and a period.
+//!
+//! *Owns*: `usage_alert_rules`, `usage_alert_looks`, `usage_alerts`. *Rules*: what goes into totals marks what has to be looked at, in the
+//! same transaction (`store.rs` of usage); who looks takes the marks and fires in another (`firing.rs`). Figures are read from totals and
+//! inbox together, so a look has everything that was acknowledged before it; what comes later marks anew.
+//!
+//! *Emits*: AlertRuleSet, AlertRuleDeleted, UsageAlertFired; `tenantry_usage_alerts_total`, `tenantry_usage_alert_failures_total`,
+//! `tenantry_usage_alert_look_seconds`.
+
+mod alert;
+mod firing;
+pub mod graphql;
+mod rule;
+mod setting;
+mod store;
+mod threshold;
