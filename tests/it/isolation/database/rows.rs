@@ -74,7 +74,7 @@ async fn furnish(superuser: &mut Session, table: &str, tenant: &str) {
 async fn a_session_of_one_tenant_sees_its_own_rows_and_no_others_in_every_table() {
     let (neighbours, tables) = furnished().await;
     let (a, b) = (neighbours.a.id.to_string(), neighbours.b.id.to_string());
-    let _held = held(&neighbours, "usage_inbox").await;
+    let _held = [held(&neighbours, "usage_inbox").await, held(&neighbours, "usage_alert_looks").await];
     let mut login = Session::login(&neighbours.app).await;
     let (mut seen, mut closed) = (0, Vec::new());
     for table in &tables {
@@ -115,6 +115,7 @@ async fn a_session_of_one_tenant_sees_its_own_rows_and_no_others_in_every_table(
 async fn no_session_of_one_tenant_writes_rows_of_another_in_any_table() {
     let (neighbours, tables) = furnished().await;
     let (a, b) = (neighbours.a.id.to_string(), neighbours.b.id.to_string());
+    let _held = held(&neighbours, "usage_alert_looks").await;
     let mut login = Session::login(&neighbours.app).await;
     let mut superuser = Session::superuser(&neighbours.app).await;
     for table in &tables {
