@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     ON, active,
-    clusters::{Cluster, REGISTER, inventory, of_tenant, register},
+    clusters::{Cluster, REGISTER, inventory, of_tenant, register, texts},
     create, create_in, eventually, look,
 };
 use crate::support::{Client, TestApp};
@@ -193,4 +193,40 @@ async fn days_to_full_are_told_from_how_the_cell_has_grown() {
     app.run_due().await;
     // Four in two days: the other sixteen places last eight.
     assert_eq!(cell(&app.admin().await, "own").await["daysToFull"], json!(8));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_a_cell_are_bounded_whatever_comes_at_once_and_idle_ones_are_closed() {
+    let few = without_own().replace("own = false", "own = false\nmax_connections = 2\nidle_timeout = \"1s\"");
+    let few = few.replace("[cells]", "[cells]\ncheck_interval = \"1h\"").replace("\"2s\"", "\"20s\"");
+    let app = TestApp::with(&few).await;
+    let admin = app.admin().await;
+    let (shared, roomy) = (Cluster::start(), Cluster::start());
+    register(&admin, "shared", "STANDARD", &shared.url("postgres", "postgres")).await;
+    register(&admin, "roomy", "ENTERPRISE", &roomy.url("postgres", "postgres")).await;
+    let open = async |cluster: &Cluster| {
+        let db = cluster.connect("postgres", "postgres").await;
+        let query = "select count(*)::text from pg_stat_activity where application_name = 'tenantry-cell'";
+        let found = texts(&db, query).await[0].parse::<usize>().unwrap();
+        db.close().await.unwrap();
+        found
+    };
+    let mut made = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let (admin, tier) = (app.admin().await, if number % 2 == 0 { "STANDARD" } else { "ENTERPRISE" });
+        made.spawn(async move { create(&admin, &format!("one-{number}"), tier).await });
+    }
+    let registry = app.database.superuser().await;
+    let mut most = [0, 0];
+    eventually("all are made", async || {
+        // In tenants' own databases as many again, and none of these is kept.
+        most = [most[0].max(open(&shared).await), most[1].max(open(&roomy).await)];
+        let active = "select count(*)::text from tenantry.tenants where status = 'ACTIVE'";
+        (texts(&registry, active).await == ["24"]).then_some(())
+    })
+    .await;
+    made.join_all().await;
+    assert!((1..=2).contains(&most[0]) && (1..=4).contains(&most[1]), "{most:?}");
+    eventually("idle ones are closed", async || ([open(&shared).await, open(&roomy).await] == [0, 0]).then_some(()))
+        .await;
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{ON, active, clusters::texts, create, events, eventually, look, observed};
-use crate::support::TestApp;
+use crate::support::{TestApp, folder, nats::NatsServer, redis::RedisServer};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_is_active_once_its_environment_is_there_and_nothing_has_to_be_set_up() {
@@ -179,16 +179,28 @@ async fn a_newcomer_is_served_before_all_who_are_only_to_be_verified() {
 /// The figure of ISO: from mutation to ACTIVE. The bound is generous: this is a debug build, and other tests run beside it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standard_tenant_is_active_within_a_second() {
-    let app = TestApp::with(ON).await;
+    let (redis, nats, objects) = (RedisServer::forgetful(), NatsServer::start(), folder().join("quick"));
+    std::fs::create_dir_all(&objects).unwrap();
+    let layers = ON.replace("[\"placement\"", "[\"keys\", \"placement\"");
+    let layers = layers.replace("\"schema\"]", "\"schema\", \"template\", \"redis\", \"nats\", \"storage\"]");
+    let settings = format!(
+        "{layers}{}\n[redis]\nurl = \"{}\"\n[storage]\nurl = \"file://{}\"\n",
+        nats.settings(),
+        redis.url(),
+        objects.display()
+    );
+    let app = TestApp::with(&settings).await;
     let admin = app.admin().await;
     let mut took = Vec::new();
     for number in 0..60 {
         let begun = Instant::now();
         let tenant = create(&admin, &format!("quick-{number}"), "STANDARD").await;
-        active(&admin, tenant).await;
+        let seen = active(&admin, tenant).await;
         took.push(begun.elapsed().as_millis());
+        assert_eq!(observed(&seen).len(), 8, "all but a database: {seen}");
     }
     took.sort_unstable();
     println!("createTenant to ACTIVE, 60 standard tenants: median {} ms, p95 {} ms", took[30], took[57]);
-    assert!(took[57] < 3000, "{took:?}");
+    // A debug build; `bench/create` has the figure. Nothing in it waits for a time that is set.
+    assert!(took[30] < 1500 && took[57] < 3000, "{took:?}");
 }

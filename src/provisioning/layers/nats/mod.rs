@@ -8,7 +8,7 @@ mod claims;
 mod intrusion;
 mod line;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_nats::jetstream::{
     self,
@@ -34,6 +34,8 @@ use crate::{
 
 /// JetStream's "stream not found".
 const NO_STREAM: jetstream::ErrorCode = jetstream::ErrorCode::STREAM_NOT_FOUND;
+/// How much later another server of a cluster may answer than the first.
+const OTHER_SERVERS: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct NatsLayer {
@@ -96,8 +98,24 @@ impl NatsLayer {
         if Line::open(&self.rules.url, &self.keeper(account)?).await?.is_none() {
             return Ok(None);
         }
-        let subject = format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP", account.public_key());
-        Ok(claims::read(&system.ask(subject, String::new()).await?))
+        Ok(claims::read(&system.ask(lookup(account), String::new()).await?))
+    }
+
+    /// The same for whoever makes the account where it seems not to be known, which does no harm where it is: a server takes two seconds to let
+    /// nobody into an account that it does not know, as it asks other servers first. It answers in order, so what is asked
+    /// behind this says when it has been silent.
+    async fn seems_known(&self, system: &Line, account: &KeyPair) -> Result<Option<Value>> {
+        let mut asked = std::pin::pin!(system.ask(lookup(account), String::new()));
+        let behind = std::pin::pin!(system.ask(lookup(&self.system), String::new()));
+        tokio::select! {
+            biased;
+            answer = &mut asked => return Ok(claims::read(&answer?)),
+            behind = behind => behind?,
+        };
+        match tokio::time::timeout(OTHER_SERVERS, asked).await {
+            Ok(answer) => Ok(claims::read(&answer?)),
+            Err(_) => Ok(None),
+        }
     }
 
     async fn tell(system: &Line, subject: &str, token: String) -> Result<()> {
@@ -222,6 +240,11 @@ impl NatsLayer {
     }
 }
 
+/// Where servers say what they know of an account.
+fn lookup(account: &KeyPair) -> String {
+    format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP", account.public_key())
+}
+
 #[async_trait]
 impl Layer for NatsLayer {
     fn name(&self) -> &'static str {
@@ -235,7 +258,7 @@ impl Layer for NatsLayer {
     async fn ensure(&self, site: &Site) -> Result<Ensured> {
         let account = self.account(site.tenant.id)?;
         let system = self.connect(&self.system).await?;
-        let known = self.known(&system, &account).await?;
+        let known = self.seems_known(&system, &account).await?;
         let mut changes: Vec<_> = self.differs(known.as_ref(), &site.names).into_iter().collect();
         if !changes.is_empty() {
             self.tell_account(&system, &site.names, &account).await?;
