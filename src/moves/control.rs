@@ -8,7 +8,7 @@ use super::{
     store,
 };
 use crate::{
-    cells::{Cell, Cells, stem},
+    cells::{Cell, Cells, Placement, stem},
     error::{Error, Kind, Result},
     isolation::{Conditions, OperatorScope, OperatorTx, TenantScope},
     platform::ids::{MoveId, TenantId},
@@ -210,34 +210,16 @@ impl Moves {
             IsolationTier::Standard => cell.address.0.database.clone(),
             IsolationTier::Enterprise | IsolationTier::Premium => stem(tenant),
         };
-        let order = Move {
-            id: MoveId::generate(),
-            tenant,
-            source_cell: source.cell_id,
-            source_database: source.database_name,
-            source_tier: source.tier,
-            source_region: source.region,
-            target_cell: choice.cell,
-            target_database,
-            target_tier: tier,
-            target_region: choice.region,
+        let target = Placement {
+            tenant_id: tenant,
+            cell_id: choice.cell,
+            tier,
+            region: choice.region,
+            database_name: target_database,
             reason: choice.reason,
-            phase: Phase::Preparing,
-            wanted: Wanted::Switch,
-            problem: String::new(),
-            attempts: 0,
-            rows_copied: 0,
-            changes_applied: 0,
-            pause_ms: None,
-            identities: serde_json::json!({}),
-            fingerprint: String::new(),
-            started_at: tx.stamp().at,
-            switched_at: None,
-            keep_until: None,
-            finished_at: None,
-            lease_token: None,
+            placed_at: tx.stamp().at,
         };
-        Ok((order, cell))
+        Ok((Move::new(source, target), cell))
     }
 
     pub(super) async fn tenant(&self, id: TenantId) -> Result<Tenant> {

@@ -119,19 +119,20 @@ impl Move {
         }
     }
 
-    /// The move to where the tenant came from.
-    pub(super) fn back(&self, now: DateTime<Utc>) -> Self {
+    /// One that has yet to begin; `to` says why there, and when.
+    pub(super) fn new(from: Placement, to: Placement) -> Self {
         Self {
             id: MoveId::generate(),
-            source_cell: self.target_cell,
-            source_database: self.target_database.clone(),
-            source_tier: self.target_tier,
-            source_region: self.target_region.clone(),
-            target_cell: self.source_cell,
-            target_database: self.source_database.clone(),
-            target_tier: self.source_tier,
-            target_region: self.source_region.clone(),
-            reason: "it came from there, and goes back".to_owned(),
+            tenant: to.tenant_id,
+            source_cell: from.cell_id,
+            source_database: from.database_name,
+            source_tier: from.tier,
+            source_region: from.region,
+            target_cell: to.cell_id,
+            target_database: to.database_name,
+            target_tier: to.tier,
+            target_region: to.region,
+            reason: to.reason,
             phase: Phase::Preparing,
             wanted: Wanted::Switch,
             problem: String::new(),
@@ -141,13 +142,18 @@ impl Move {
             pause_ms: None,
             identities: serde_json::json!([]),
             fingerprint: String::new(),
-            started_at: now,
+            started_at: to.placed_at,
             switched_at: None,
             keep_until: None,
             finished_at: None,
             lease_token: None,
-            ..*self
         }
+    }
+
+    /// The move to where the tenant came from.
+    pub(super) fn back(&self, now: DateTime<Utc>) -> Self {
+        let reason = "it came from there, and goes back".to_owned();
+        Self::new(self.target(), Placement { reason, placed_at: now, ..self.source() })
     }
 
     /// What is to be done now.
@@ -192,33 +198,29 @@ mod tests {
     use super::*;
 
     fn at(phase: Phase, wanted: Wanted) -> Move {
-        Move {
-            id: MoveId::generate(),
-            tenant: TenantId::generate(),
-            source_cell: CellId::generate(),
-            source_database: "a".to_owned(),
-            source_tier: IsolationTier::Standard,
-            source_region: "eu".to_owned(),
-            target_cell: CellId::generate(),
-            target_database: "b".to_owned(),
-            target_tier: IsolationTier::Standard,
-            target_region: "eu".to_owned(),
+        let tenant = TenantId::generate();
+        let place = |database: &str| Placement {
+            tenant_id: tenant,
+            cell_id: CellId::generate(),
+            tier: IsolationTier::Standard,
+            region: "eu".to_owned(),
+            database_name: database.to_owned(),
             reason: String::new(),
-            phase,
-            wanted,
-            problem: String::new(),
-            attempts: 0,
-            rows_copied: 0,
-            changes_applied: 0,
-            pause_ms: None,
-            identities: Value::Null,
-            fingerprint: String::new(),
-            started_at: DateTime::UNIX_EPOCH,
-            switched_at: None,
-            keep_until: Some(DateTime::UNIX_EPOCH + TimeDelta::days(7)),
-            finished_at: None,
-            lease_token: None,
-        }
+            placed_at: DateTime::UNIX_EPOCH,
+        };
+        let keep_until = Some(DateTime::UNIX_EPOCH + TimeDelta::days(7));
+        Move { phase, wanted, keep_until, ..Move::new(place("a"), place("b")) }
+    }
+
+    #[test]
+    fn the_way_back_is_the_same_the_other_way_round() {
+        let there = at(Phase::Switched, Wanted::RollBack);
+        let back = there.back(DateTime::UNIX_EPOCH);
+        assert_ne!(back.id, there.id);
+        assert_eq!((back.phase, back.wanted, back.keep_until), (Phase::Preparing, Wanted::Switch, None));
+        let cells = |order: &Move| (order.source_cell, order.target_cell, order.source_database.clone());
+        assert_eq!(cells(&back), (there.target_cell, there.source_cell, "b".to_owned()));
+        assert_eq!(cells(&back.back(DateTime::UNIX_EPOCH)), cells(&there));
     }
 
     #[test]

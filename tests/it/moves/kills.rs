@@ -110,66 +110,34 @@ impl Scene {
         progress(admin, self.tenant).await["move"]["phase"].as_str().unwrap().to_owned()
     }
 
-    /// Confirms once that can be, and waits for the end.
-    async fn ends(&self, admin: &Client) {
-        eventually("the move is switched", async || {
-            ["SWITCHED", "CONFIRMED"].contains(&&*self.phase(admin).await).then_some(())
-        })
-        .await;
+    /// Confirms where that can be; whether it is over.
+    async fn is_over(&self, admin: &Client) -> bool {
         admin.graphql(CONFIRM, json!({ "id": self.tenant })).await;
-        reached(admin, self.tenant, "CONFIRMED").await;
-    }
-
-    /// Lets a switched move be rolled back, and kills the server at the n-th change at one end, if there are so many; the server that goes on.
-    async fn kill_on_the_way_back(&mut self, server: Server, (n, at): (usize, usize)) -> (Server, Option<String>) {
-        let admin = server.admin().await;
-        self.goes(&admin).await;
-        reached(&admin, self.tenant, "SWITCHED").await;
-        let proxy = &self.ends[at].2;
-        proxy.arm_for(n, Fault::Hold, CHANGES);
-        admin.ok(ROLL_BACK, json!({ "id": self.tenant })).await;
-        eventually("a change is held, or the move back is over", async || {
-            if proxy.is_hit() {
-                return Some(());
-            }
-            admin.graphql(CONFIRM, json!({ "id": self.tenant })).await;
-            (self.phase(&admin).await == "CONFIRMED").then_some(())
-        })
-        .await;
-        if !proxy.is_hit() {
-            proxy.disarm();
-            return (server, None);
-        }
-        server.kill().await;
-        let hit = proxy.disarm();
-        let server = self.binary.serve().await;
-        let admin = server.admin().await;
-        eventually("the move back is confirmed", async || {
-            admin.graphql(CONFIRM, json!({ "id": self.tenant })).await;
-            (self.phase(&admin).await == "CONFIRMED").then_some(())
-        })
-        .await;
-        (server, hit)
+        self.phase(admin).await == "CONFIRMED"
     }
 
     /// Moves the tenant, and kills the server at the n-th change at one end, if there are so many; the server that goes on.
-    async fn kill_at(&mut self, server: Server, (n, at): (usize, usize)) -> (Server, Option<String>) {
-        let admin = server.admin().await;
-        let proxy = &self.ends[at].2;
+    async fn kill_at(&self, server: Server, (n, at): (usize, usize)) -> (Server, Option<String>) {
         // The dry run before a move counts in neither case: it changes nothing.
-        proxy.arm_for(n, Fault::Hold, CHANGES);
+        self.ends[at].2.arm_for(n, Fault::Hold, CHANGES);
+        self.goes(&server.admin().await).await;
+        self.kill_when_held(server, at).await
+    }
+
+    /// The same while a switched move is rolled back.
+    async fn kill_on_the_way_back(&self, server: Server, (n, at): (usize, usize)) -> (Server, Option<String>) {
+        let admin = server.admin().await;
         self.goes(&admin).await;
-        eventually("a change is held, or the move is over", async || {
-            if proxy.is_hit() {
-                return Some(());
-            }
-            match self.phase(&admin).await.as_str() {
-                "SWITCHED" => {
-                    admin.graphql(CONFIRM, json!({ "id": self.tenant })).await;
-                    None
-                }
-                phase => (phase == "CONFIRMED").then_some(()),
-            }
+        reached(&admin, self.tenant, "SWITCHED").await;
+        self.ends[at].2.arm_for(n, Fault::Hold, CHANGES);
+        admin.ok(ROLL_BACK, json!({ "id": self.tenant })).await;
+        self.kill_when_held(server, at).await
+    }
+
+    async fn kill_when_held(&self, server: Server, at: usize) -> (Server, Option<String>) {
+        let (admin, proxy) = (server.admin().await, &self.ends[at].2);
+        eventually("a change is held, or it is over", async || {
+            (proxy.is_hit() || self.is_over(&admin).await).then_some(())
         })
         .await;
         if !proxy.is_hit() {
@@ -179,7 +147,8 @@ impl Scene {
         server.kill().await;
         let hit = proxy.disarm();
         let server = self.binary.serve().await;
-        self.ends(&server.admin().await).await;
+        let admin = server.admin().await;
+        eventually("the next server completes it", async || self.is_over(&admin).await.then_some(())).await;
         (server, hit)
     }
 }
@@ -220,7 +189,7 @@ async fn a_server_killed_while_it_moves_a_tenant_leaves_what_the_next_one_comple
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_while_it_rolls_a_move_back_leaves_what_the_next_one_completes() {
-    let (mut scene, mut server) = Scene::new().await;
+    let (scene, mut server) = Scene::new().await;
     let (reference, rows) = (scene.of_tenant(0).await, scene.contents(0).await);
     let registry = scene.database.superuser().await;
     let stride = if soak() { 1 } else { 40 };
