@@ -26,6 +26,7 @@ use crate::{
     usage::{
         alerts::graphql::{AlertMutation, AlertQuery, AlertSubscription},
         graphql::{UsageMutation, UsageQuery},
+        periods::graphql::{PeriodMutation, PeriodQuery},
     },
 };
 
@@ -44,7 +45,7 @@ pub struct Query(
 
 /// What tenants may use, and what they have used.
 #[derive(Debug, Default, MergedObject)]
-pub struct ConsumptionQuery(QuotaQuery, UsageQuery, AlertQuery);
+pub struct ConsumptionQuery(QuotaQuery, UsageQuery, AlertQuery, PeriodQuery);
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
@@ -64,7 +65,7 @@ pub struct Mutation(
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]
-pub struct ConsumptionMutation(QuotaMutation, RatesMutation, UsageMutation, AlertMutation);
+pub struct ConsumptionMutation(QuotaMutation, RatesMutation, UsageMutation, AlertMutation, PeriodMutation);
 
 /// Who reaches tenants from outside, where they are, what they have there and who makes it, and the keys of it.
 #[derive(Debug, Default, MergedObject)]

@@ -14,6 +14,8 @@ use crate::{
     tenancy::Part,
 };
 
+use super::value_path::ValuePath;
+
 /// What a window's figure is of its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, EnumIter, DeriveActiveEnum, Serialize, Deserialize)]
 #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "SCREAMING_SNAKE_CASE")]
@@ -64,6 +66,8 @@ pub struct Model {
     pub rounding: Rounding,
     /// Labels of events by which totals are kept apart.
     pub group_by: GroupBy,
+    /// Where an event's body says the quantity.
+    pub value_path: Option<String>,
     pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -106,7 +110,7 @@ impl Dimension {
         if labels.iter().enumerate().any(|(place, label)| labels[..place].contains(label)) {
             return Err(Error::invalid("groupBy", "names a label twice"));
         }
-        Ok(())
+        self.value_path.as_deref().map_or(Ok(()), |path| ValuePath::parse(path).map(drop))
     }
 }
 

@@ -3,12 +3,13 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 use uuid::{Builder, Uuid};
 
 use super::{
-    dimension::{Aggregation, Dimensions},
+    dimension::{Aggregation, Dimension, Dimensions},
     label, quantity,
+    value_path::ValuePath,
 };
 use crate::{
     config,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// An event as it was sent, in texts: what is wrong with it is its own answer, and not that of the events beside it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct RawEvent {
     /// None: the caller's own.
     pub tenant: Option<String>,
@@ -33,6 +34,8 @@ pub struct RawEvent {
     pub timestamp: Option<String>,
     /// Why it corrects what was counted: a negative quantity has one.
     pub adjustment_reason: Option<String>,
+    /// What happened, of which the dimension may say the quantity.
+    pub data: Option<Box<RawValue>>,
 }
 
 /// An event that will be counted.
@@ -68,7 +71,8 @@ impl RawEvent {
         let reason = text("adjustmentReason", self.adjustment_reason.as_deref(), LONGEST_REASON)?;
         let names_one = matches!(dimension.aggregation, Aggregation::UniqueCount | Aggregation::DailyUniqueCount)
             && !subject.is_empty();
-        let sent = self.quantity.as_deref().map(quantity::parse).transpose()?;
+        let of_data = if self.quantity.is_none() { self.quantity_of_data(dimension)? } else { None };
+        let sent = self.quantity.as_deref().or(of_data.as_deref()).map(quantity::parse).transpose()?;
         let quantity = match sent {
             // Who is named is counted once, however often and with whatever quantity.
             _ if names_one => Decimal::ZERO,
@@ -95,6 +99,15 @@ impl RawEvent {
             subject,
             reason,
         })
+    }
+
+    /// What the event's data say, where the dimension says where.
+    fn quantity_of_data(&self, dimension: &Dimension) -> Result<Option<String>> {
+        let (Some(path), Some(data)) = (&dimension.value_path, &self.data) else { return Ok(None) };
+        let found = ValuePath::parse(path)?.find(data)?;
+        found
+            .map(Some)
+            .ok_or_else(|| Error::invalid("data", format!("has nothing at {path}, where this dimension's quantity is")))
     }
 
     /// UUIDs stay what they are: those that grow with time lie side by side in the index. Of other keys, and where there is a

@@ -13,6 +13,7 @@ use super::{Aggregation, Dimension, Outcome, Patience, RawEvent, Rounding, Total
 use crate::{
     access,
     error::Error,
+    isolation::TenantScope,
     tenancy::graphql::{conditions, enter_own_or, enter_platform},
 };
 
@@ -55,6 +56,9 @@ pub struct UsageEventInput {
     timestamp: Option<String>,
     /// Why it corrects what was counted.
     adjustment_reason: Option<String>,
+    /// What happened, of which the dimension's `valuePath` says the quantity. Over HTTP its numbers are read digit by digit; here they
+    /// have gone through floating point, unless they are texts.
+    data: Option<Json<serde_json::Value>>,
 }
 
 #[derive(Debug, InputObject)]
@@ -145,6 +149,11 @@ impl UsageDimension {
         &self.0.group_by.0
     }
 
+    /// Where the data of an event says its quantity, if the event does not.
+    async fn value_path(&self) -> Option<&str> {
+        self.0.value_path.as_deref()
+    }
+
     async fn version(&self) -> i64 {
         self.0.version
     }
@@ -201,6 +210,8 @@ pub struct DefineUsageDimensionInput {
     /// At most 4 labels.
     #[graphql(default)]
     group_by: Vec<String>,
+    /// Where the data of an event says its quantity, if the event does not: a JSONPath that finds one value (a singular query of RFC 9535).
+    value_path: Option<String>,
 }
 
 #[derive(Debug, SimpleObject)]
@@ -220,8 +231,7 @@ impl UsageQuery {
     ///
     /// Scope: `auth:usage:read`.
     async fn usage(&self, ctx: &Context<'_>, input: UsageQueryInput) -> Result<Vec<UsageTotal>> {
-        let scope = enter_own_or(ctx, "Query", input.tenant_id.as_ref()).await?;
-        let scope = scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator is bound to no tenant"))?;
+        let scope = entered(ctx, "Query", input.tenant_id.as_ref()).await?;
         let zone = input.time_zone.map_or(Ok(Tz::UTC), |name| name.parse());
         let zone = zone.map_err(|_| Error::invalid("timeZone", "must be a name of the IANA time zone database"))?;
         let (windows, span) = ((input.window, zone), (input.from, input.to));
@@ -281,6 +291,7 @@ impl UsageMutation {
             unit_size: input.unit_size,
             rounding: input.rounding,
             group_by: GroupBy(input.group_by),
+            value_path: input.value_path,
             version: 1,
             created_at: now,
             updated_at: now,
@@ -304,6 +315,7 @@ impl From<UsageEventInput> for RawEvent {
             labels: input.labels.map(|labels| labels.0).unwrap_or_default(),
             timestamp: input.timestamp,
             adjustment_reason: input.adjustment_reason,
+            data: input.data.and_then(|data| serde_json::value::to_raw_value(&data.0).ok()),
         }
     }
 }
@@ -322,6 +334,12 @@ fn result((index, outcome): (usize, Outcome)) -> UsageResult {
     }
 }
 
-fn handle<'a>(ctx: &Context<'a>) -> Result<&'a Usage> {
+/// Enters the tenant that is named, or the caller's own.
+pub(super) async fn entered(ctx: &Context<'_>, type_name: &str, tenant: Option<&ID>) -> Result<TenantScope> {
+    let scope = enter_own_or(ctx, type_name, tenant).await?;
+    Ok(scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator is bound to no tenant"))?)
+}
+
+pub(super) fn handle<'a>(ctx: &Context<'a>) -> Result<&'a Usage> {
     Ok(ctx.data_opt::<Usage>().ok_or_else(|| Error::internal("the schema has no usage"))?)
 }

@@ -55,6 +55,8 @@ struct Meter<'a> {
     #[serde(default)]
     labels: Map<String, Value>,
     adjustment_reason: Option<String>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
 }
 
 /// What a request's body is: each of its events, or what is wrong with that one.
@@ -150,16 +152,20 @@ fn items(body: &str) -> Result<Vec<&RawValue>> {
 pub(super) fn one(text: &str) -> Result<RawEvent> {
     let meter: Meter<'_> =
         serde_json::from_str(text).map_err(|error| Error::invalid("event", format!("is no usage event: {error}")))?;
+    let quantity = meter.quantity.map(quantity_text).transpose()?;
+    // Only what says no quantity may have to be searched for one.
+    let data = meter.data.filter(|_| quantity.is_none()).map(ToOwned::to_owned);
     Ok(RawEvent {
         tenant: meter.tenant_id,
         key: meter.idempotency_key,
         source: None,
         dimension: meter.dimension,
-        quantity: meter.quantity.map(quantity_text).transpose()?,
+        quantity,
         subject: meter.subject,
         labels: meter.labels,
         timestamp: meter.timestamp,
         adjustment_reason: meter.adjustment_reason,
+        data,
     })
 }
 

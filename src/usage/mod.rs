@@ -1,11 +1,12 @@
 //! What tenants have used: each accepted event is counted exactly once, and what was accepted is in the totals at once.
 //!
 //! *Owns*: `usage_dimensions`, `usage_keys`, `usage_inbox`, `usage_events`, `usage_quarters`, `usage_days`, `usage_members`,
-//! `usage_points`. *Rules*: an event is checked by itself (`event.rs`), and a bad one keeps no good one from being counted; events of
+//! `usage_points`, `usage_closings`, `usage_corrections`. *Rules*: an event is checked by itself (`event.rs`), and a bad one keeps no good one from being counted; events of
 //! many requests are taken in one transaction, in which their keys are claimed (`intake.rs`); totals are made of them later
-//! (`folding.rs`), and what is read is both (`total.rs`, `store.rs`), in one statement. What was used may fire alerts (`alerts`).
+//! (`folding.rs`), and what is read is both (`total.rs`, `store.rs`), in one statement. What was used may fire alerts (`alerts`); what a
+//! closed period comes to stays (`periods`).
 //!
-//! *Emits*: UsageDimensionDefined; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`,
+//! *Emits*: UsageDimensionDefined, UsageClosingBegun, UsageClosed; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`,
 //! `tenantry_usage_removed_rows_total`, `tenantry_usage_fold_failures_total`.
 
 pub mod alerts;
@@ -19,12 +20,14 @@ pub mod http;
 mod intake;
 mod label;
 mod lines;
+pub mod periods;
 mod quantity;
 mod recording;
 mod retention;
 mod store;
 mod tally;
 mod total;
+mod value_path;
 mod window;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Claims the keys and keeps the events of those that were free, one row for each tenant; answers the places of all others. Keys are
-/// claimed in one order everywhere, so that two batches with the same ones wait for each other and never both.
+/// claimed in one order everywhere, so that two batches with the same ones wait for each other and never both. What was used before a tenant's closing counts from now on.
 const RECORD: &str = "
     with sent as materialized (
         select tenant_id, key, dimension, timestamptz 'epoch' + micros * interval '1 microsecond' as at, quantity::numeric, labels, subject, reason, place
@@ -22,12 +22,23 @@ const RECORD: &str = "
         insert into tenantry.usage_keys (tenant_id, key, received_on)
         select tenant_id, key, ($10::timestamptz at time zone 'UTC')::date from sent order by tenant_id, key
         on conflict do nothing returning tenant_id, key
+    ), together as materialized (
+        select tenant_id, min(at) as first_at, max(at) as last_at, count(*) as events, array_agg(key) as keys,
+            array_agg(dimension) as dimensions, array_agg(at) as times, array_agg(quantity) as quantities, array_agg(labels) as groups,
+            array_agg(subject) as subjects, array_agg(reason) as reasons
+        from sent join claimed using (tenant_id, key) group by tenant_id
+    ), booked as (
+        select together.tenant_id, min(booked_at) as first_at, max(booked_at) as last_at, array_agg(booked_at order by place) as times
+        from together join tenantry.usage_closings closing using (tenant_id), unnest(together.times) with ordinality as event (at, place),
+            lateral (select case when at < closing.closing_until then greatest($10, closing.closing_until) else at end as booked_at) booked
+        where together.first_at < closing.closing_until group by together.tenant_id
     ), kept as (
         insert into tenantry.usage_inbox
-            (tenant_id, batch_id, received_at, first_at, last_at, events, keys, dimensions, times, quantities, groups, subjects, reasons)
-        select tenant_id, $9, $10, min(at), max(at), count(*), array_agg(key), array_agg(dimension), array_agg(at), array_agg(quantity),
-            array_agg(labels), array_agg(subject), array_agg(reason)
-        from sent join claimed using (tenant_id, key) group by tenant_id
+            (tenant_id, batch_id, received_at, first_at, last_at, events, keys, dimensions, times, quantities, groups, subjects, reasons, occurred)
+        select tenant_id, $9, $10, coalesce(booked.first_at, together.first_at), coalesce(booked.last_at, together.last_at), together.events, keys,
+            dimensions, coalesce(booked.times, together.times), quantities, groups, subjects, reasons,
+            case when booked.times is not null then together.times end
+        from together left join booked using (tenant_id)
     )
     select place from sent where (tenant_id, key) not in (select tenant_id, key from claimed)";
 
@@ -93,9 +104,9 @@ const FOLD: &str = concat!("
     ), kept as (
         insert into tenantry.usage_events select * from taken
     ), events as materialized (
-        select taken.tenant_id, event.*, known.aggregation
-        from taken, unnest(taken.keys, taken.dimensions, taken.times, taken.quantities, taken.groups, taken.subjects)
-            as event (key, dimension_id, at, quantity, labels, subject)
+        select taken.tenant_id, taken.received_at, event.*, known.aggregation
+        from taken, unnest(taken.keys, taken.dimensions, taken.times, taken.quantities, taken.groups, taken.subjects, taken.reasons, taken.occurred)
+            as event (key, dimension_id, at, quantity, labels, subject, reason, occurred)
         join tenantry.usage_dimensions known using (dimension_id)
     ), quarters as (", totals!("usage_quarters", "15 minutes"), "), days as (", totals!("usage_days", "1 day"), "), members as (
         insert into tenantry.usage_members (tenant_id, dimension_id, begins, labels, member)
@@ -105,6 +116,13 @@ const FOLD: &str = concat!("
     ), points as (
         insert into tenantry.usage_points (tenant_id, dimension_id, labels, at, key, quantity)
         select tenant_id, dimension_id, labels, at, key, quantity from events where aggregation = 'TIME_WEIGHTED_AVERAGE'
+    ), corrections as (
+        insert into tenantry.usage_corrections
+            (tenant_id, key, dimension_id, booked_at, occurred_at, received_at, quantity, labels, subject, reason)
+        select tenant_id, key, dimension_id, at, coalesce(occurred, at), received_at, quantity, labels, subject, reason
+        from events where reason <> '' or occurred <> at
+        -- A key that was removed with its age may come again.
+        on conflict (tenant_id, key) do nothing
     ), looks as (
         insert into tenantry.usage_alert_looks (tenant_id, look_id, dimension_id, first_at, last_at)
         select tenant_id, gen_random_uuid(), dimension_id, first_at, last_at

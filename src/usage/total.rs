@@ -163,6 +163,7 @@ mod tests {
             unit_size,
             rounding,
             group_by: GroupBy::default(),
+            value_path: None,
             version: 1,
             created_at: now,
             updated_at: now,

@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 use super::{
-    super::{Usage, graphql::Quantity},
+    super::graphql::{Quantity, entered, handle},
     alert::Alert,
     rule::{NewRule, NewThreshold, Period, Rule},
     threshold::Threshold,
@@ -17,9 +17,8 @@ use super::{
 use crate::{
     audit::{Audit, Chain, Cursor, Reach, Row},
     error::Error,
-    isolation::TenantScope,
     platform::page::{LargestPage, PageInfo, PageRequest},
-    tenancy::graphql::{conditions, enter_own_or},
+    tenancy::graphql::conditions,
 };
 
 /// Where an alert fires: one of the two.
@@ -321,13 +320,4 @@ fn event(row: crate::error::Result<Row>) -> Result<Option<UsageAlertEvent>> {
     }
     let alert = serde_json::from_str(row.record.after.as_deref().unwrap_or_default()).map_err(Error::internal)?;
     Ok(Some(UsageAlertEvent { cursor: row.cursor.encode(), alert: UsageAlert(alert) }))
-}
-
-async fn entered(ctx: &Context<'_>, type_name: &str, tenant: Option<&ID>) -> Result<TenantScope> {
-    let scope = enter_own_or(ctx, type_name, tenant).await?;
-    Ok(scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator is bound to no tenant"))?)
-}
-
-fn handle<'a>(ctx: &Context<'a>) -> Result<&'a Usage> {
-    Ok(ctx.data_opt::<Usage>().ok_or_else(|| Error::internal("the schema has no usage"))?)
 }

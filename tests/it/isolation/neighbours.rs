@@ -91,6 +91,7 @@ const LIMIT: &str = "mutation($id: ID!, $reason: String!) {
     setQuota(input: {tenantId: $id, key: \"max_users\", limit: 77, reason: $reason}) { quota { limit } }
     boostQuota(input: {tenantId: $id, key: \"max_users\", amount: 7, reason: $reason, expiresAt: \"2100-01-01T00:00:00Z\"}) { boost { id } } }";
 const METER: &str = "mutation { defineUsageDimension(input: {key: \"metered\", unit: \"things\", aggregation: SUM, groupBy: [\"label\"]}) { dimension { key } } }";
+const CLOSE_USAGE: &str = "mutation($id: ID!) { closeUsage(input: {tenantId: $id, until: \"2020-01-01T00:00:00Z\"}) { closing { closedUntil } } }";
 const RECORD_USAGE: &str = "mutation($event: UsageEventInput!) { recordUsage(input: {events: [$event]}) { accepted } }";
 const ALERT: &str = "mutation($input: SetAlertRuleInput!) { setAlertRule(input: $input) { rule { key } } }";
 const NO_ALERT: &str = "mutation { deleteAlertRule(input: {key: \"max_users\"}) { rule { key } } }";
@@ -256,6 +257,7 @@ impl Neighbours {
             "labels": { "label": tenant.canary }, "adjustmentReason": tenant.canary });
         let recorded = service.ok(RECORD_USAGE, json!({ "event": event })).await;
         assert_eq!(recorded["recordUsage"]["accepted"], 1);
+        self.admin.ok(CLOSE_USAGE, json!({ "id": tenant.id })).await;
         self.be_alerted(tenant, service).await;
         while self.app.app.usage.fold().await.unwrap() {}
         self.app.app.usage.fire_alerts().await.unwrap();

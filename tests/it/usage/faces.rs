@@ -186,3 +186,43 @@ async fn more_than_the_server_takes_is_told_to_come_again_and_nothing_is_lost() 
     }
     assert_eq!(counted().await, 3000);
 }
+
+#[tokio::test]
+async fn a_quantity_is_found_in_the_data_where_the_dimension_says() {
+    let app = app_at_noon().await;
+    let tenant = app.tenant("described").await;
+    let (client, admin) = (service(&app, &tenant).await, app.admin().await);
+    let define = |key: &str, path: &str| json!({ "input": { "key": key, "unit": "tokens", "aggregation": "SUM", "valuePath": path } });
+    admin.ok(super::DEFINE, define("completions", "$.response.usage['total tokens']")).await;
+    let refused = admin.graphql(super::DEFINE, define("wrong", "$..usage")).await;
+    assert_eq!(
+        (refused.code(), &refused.body["errors"][0]["extensions"]["field"]),
+        ("invalid_input", &json!("valuePath"))
+    );
+    let data = r#"{ "response": { "usage": { "total tokens": 100000000000000.000000001 } }, "model": "m" }"#;
+    let cloud =
+        format!(r#"{{ "specversion": "1.0", "id": "1", "source": "/llm", "type": "completions", "data": {data} }}"#);
+    assert_eq!(send(&client, EVENTS, "application/cloudevents+json", cloud).await.body["status"], "accepted");
+    let metered = format!(r#"{{ "dimension": "completions", "data": {data} }}"#);
+    assert_eq!(send(&client, METER, "application/json", metered).await.body["status"], "accepted");
+    // What the event says itself goes before.
+    let said = format!(r#"{{ "dimension": "completions", "quantity": 5, "data": {data} }}"#);
+    assert_eq!(send(&client, EVENTS, "application/x-ndjson", said).await.body["accepted"], 1);
+    let event = json!({ "key": "g", "dimension": "completions", "data": { "response": { "usage": { "total tokens": "0.5" } } } });
+    assert_eq!(super::record(&client, json!([event])).await["accepted"], 1);
+    for (data, field) in
+        [(r#"{ "response": {} }"#, "data"), (r#"{ "response": { "usage": { "total tokens": true } } }"#, "quantity")]
+    {
+        let answer =
+            send(&client, METER, "application/json", format!(r#"{{ "dimension": "completions", "data": {data} }}"#))
+                .await;
+        assert_eq!(
+            (answer.code(), &answer.body["errors"][0]["extensions"]["field"]),
+            ("invalid_input", &json!(field)),
+            "{}",
+            answer.text
+        );
+    }
+    let day = Asked { dimension: "completions", ..DAY };
+    assert_eq!(day.of(&client).await[0]["quantity"], "200000000000005.500000002");
+}

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod faces;
+mod periods;
 mod storm;
 mod stream;
 
