@@ -48,6 +48,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     app.background.spawn(async move { moves.run(interval, stop).await });
     let (usage, interval, stop) = (app.usage.clone(), app.config.worker.interval, app.shutdown.clone());
     app.background.spawn(async move { usage.run(interval, stop).await });
+    let (usage, rules, stop) = (app.usage.clone(), app.config.usage_stream.clone(), app.shutdown.clone());
+    app.background.spawn(async move { usage.follow_stream(rules, stop).await });
     let (probes, stop) = (app.probes.clone(), app.shutdown.clone());
     app.background.spawn(async move { probes.run(stop).await });
     let (external, stop) = (app.external.clone(), app.shutdown.clone());

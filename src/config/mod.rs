@@ -15,7 +15,7 @@ pub use self::{
     dataplane::{Nats, Redis, Storage},
     environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
-    usage::Usage,
+    usage::{Usage, UsageStream},
 };
 use crate::platform::secret::Secret;
 
@@ -47,6 +47,7 @@ pub struct Config {
     pub templates: Templates,
     pub quotas: Quotas,
     pub usage: Usage,
+    pub usage_stream: UsageStream,
     pub rates: Rates,
     pub journal: Journal,
     pub idempotency: Idempotency,
@@ -421,6 +422,7 @@ impl Config {
             "must be at most 1m, or what nobody took comes back too late",
         )?;
         self.usage.validate()?;
+        self.usage_stream.validate()?;
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{ConfigError, duration, rule};
+use crate::platform::secret::Secret;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +19,38 @@ pub struct Usage {
     pub accept_early: Duration,
     #[serde(deserialize_with = "duration")]
     pub keep_events: Duration,
+}
+
+/// A stream of NATS JetStream that others publish usage to.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageStream {
+    /// Empty: not used.
+    pub url: String,
+    pub credentials: Secret,
+    pub stream: String,
+    pub subject: String,
+    pub consumer: String,
+    pub refused: String,
+}
+
+impl UsageStream {
+    pub fn is_on(&self) -> bool {
+        !self.url.is_empty()
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let is_name = |name: &str| !name.is_empty() && !name.contains(['.', '*', '>', '/', '\\', ' ']);
+        for (key, name) in [("usage_stream.stream", &self.stream), ("usage_stream.consumer", &self.consumer)] {
+            rule(
+                !self.is_on() || is_name(name),
+                key,
+                name,
+                "must be a name of NATS: not empty, without '.', '*', '>', '/', '\\' and blanks",
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl Usage {

@@ -18,7 +18,7 @@ use super::{
     Patience, Usage, cloud_event,
     event::RawEvent,
     lines,
-    recording::{Outcome, Recorded},
+    recording::{Outcome, Recorded, Sender},
     tally::Tally,
 };
 use crate::{
@@ -190,7 +190,7 @@ async fn record(usage: &Usage, caller: &Arc<Caller>, path: &'static str, sent: R
     let recorded = async {
         let permission = permitted(caller, path)?;
         let sent = sent?;
-        Ok((usage.record_each(caller, permission, sent.events, Patience::None).await?, sent.is_single))
+        Ok((usage.record_each(Sender::Caller(caller, permission), sent.events, Patience::None).await?, sent.is_single))
     };
     match recorded.await {
         Ok((recorded, true)) => single(&recorded),

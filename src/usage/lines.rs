@@ -9,6 +9,7 @@ use super::{
     Patience, Usage,
     event::RawEvent,
     http::{one, text},
+    recording::Sender,
     tally::Tally,
 };
 use crate::{
@@ -27,7 +28,7 @@ pub(super) async fn record(usage: &Usage, caller: &Arc<Caller>, permission: &Per
     let mut tally = Tally::default();
     let mut batch = lines.next_events().await;
     while !batch.is_empty() {
-        let counted = usage.record_each(caller, permission, batch, Patience::UntilThereIsRoom);
+        let counted = usage.record_each(Sender::Caller(caller, permission), batch, Patience::UntilThereIsRoom);
         let (counted, next) = tokio::join!(counted, lines.next_events());
         match counted {
             Ok(recorded) => tally.add(&recorded),

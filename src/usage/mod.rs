@@ -11,6 +11,7 @@
 
 pub mod alerts;
 mod cloud_event;
+mod consumer;
 mod defining;
 mod dimension;
 mod event;

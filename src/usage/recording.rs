@@ -57,6 +57,23 @@ impl From<Error> for Refusal {
     }
 }
 
+/// Who has events counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sender<'a> {
+    Caller(&'a Arc<Caller>, &'a Permission),
+    /// A source that operators have set up: it may name every tenant, and names one.
+    Platform,
+}
+
+impl Sender<'_> {
+    fn tenant(&self) -> Option<TenantId> {
+        match self {
+            Self::Caller(caller, _) => caller.tenant(),
+            Self::Platform => None,
+        }
+    }
+}
+
 impl Usage {
     /// Counts what `caller` may have counted. A bad event is refused by itself; an error is of all, and then nothing is known to be
     /// counted: the same may be sent again.
@@ -68,6 +85,10 @@ impl Usage {
         patience: Patience,
     ) -> Result<Recorded> {
         caller.require(permission)?;
+        self.record_all(Sender::Caller(caller, permission), sent, patience).await
+    }
+
+    async fn record_all(&self, sender: Sender<'_>, sent: &[RawEvent], patience: Patience) -> Result<Recorded> {
         let catalogue = self.tenancy.snapshots().catalogue().await?;
         let (dimensions, now) = (catalogue.part::<Dimensions>()?, self.isolation.clock().now());
         let mut tenants: HashMap<Option<&str>, Result<TenantId, Refusal>> = HashMap::new();
@@ -75,7 +96,7 @@ impl Usage {
         for raw in sent {
             let tenant = match tenants.entry(raw.tenant.as_deref()) {
                 Entry::Occupied(known) => known.get().clone(),
-                Entry::Vacant(new) => new.insert(self.enter(caller, permission, raw).await?).clone(),
+                Entry::Vacant(new) => new.insert(self.enter(sender, raw).await?).clone(),
             };
             let checked = tenant.and_then(|tenant| Ok(raw.check(tenant, dimensions, &self.rules, now)?));
             outcomes.push(match checked {
@@ -100,10 +121,9 @@ impl Usage {
     }
 
     /// The same of what was read one by one: what is no event is refused in its place.
-    pub async fn record_each(
+    pub(super) async fn record_each(
         &self,
-        caller: &Arc<Caller>,
-        permission: &Permission,
+        sender: Sender<'_>,
         sent: Vec<Result<RawEvent>>,
         patience: Patience,
     ) -> Result<Recorded> {
@@ -114,7 +134,7 @@ impl Usage {
                 Err(error) => bad.push((place, error)),
             }
         }
-        let mut outcomes = self.record(caller, permission, &good, patience).await?.0;
+        let mut outcomes = self.record_all(sender, &good, patience).await?.0;
         count("refused", bad.len());
         for (place, error) in bad {
             outcomes.insert(place, Outcome::Refused(error.into()));
@@ -123,17 +143,12 @@ impl Usage {
     }
 
     /// The tenant of an event, if the caller may write its usage. The outer error is not the event's.
-    async fn enter(
-        &self,
-        caller: &Arc<Caller>,
-        permission: &Permission,
-        raw: &RawEvent,
-    ) -> Result<Result<TenantId, Refusal>> {
+    async fn enter(&self, sender: Sender<'_>, raw: &RawEvent) -> Result<Result<TenantId, Refusal>> {
         let named = raw.tenant.as_deref().map(TenantId::parse).transpose();
-        let entered = match named.map(|named| named.or(caller.tenant())) {
+        let entered = match named.map(|named| named.or(sender.tenant())) {
             Err(error) => Err(error),
-            Ok(None) => Err(Error::invalid("tenantId", "is needed: an operator is bound to no tenant")),
-            Ok(Some(tenant)) => self.enter_known(caller, permission, tenant).await,
+            Ok(None) => Err(Error::invalid("tenantId", "is needed: the sender is bound to no tenant")),
+            Ok(Some(tenant)) => self.enter_known(sender, tenant).await,
         };
         match entered {
             Ok(tenant) => Ok(Ok(tenant)),
@@ -145,11 +160,13 @@ impl Usage {
         }
     }
 
-    async fn enter_known(&self, caller: &Arc<Caller>, permission: &Permission, tenant: TenantId) -> Result<TenantId> {
-        let scope = self.tenancy.enter(caller, tenant, permission).await?;
+    async fn enter_known(&self, sender: Sender<'_>, tenant: TenantId) -> Result<TenantId> {
+        if let Sender::Caller(caller, permission) = sender {
+            self.tenancy.enter(caller, tenant, permission).await?;
+        }
         // An operator is let in to what there is not, too.
-        let known = self.tenancy.snapshots().get(scope.tenant()).await?;
-        known.map(|_| scope.tenant()).ok_or_else(Error::not_found)
+        let known = self.tenancy.snapshots().get(tenant).await?;
+        known.map(|_| tenant).ok_or_else(Error::not_found)
     }
 }
 

@@ -29,16 +29,28 @@ pub struct NatsServer {
 
 impl NatsServer {
     pub fn start() -> Self {
+        Self::with(|server| {
+            let (trusted, place) = (server.keeper().server_settings().unwrap(), server.place.display());
+            format!(
+                "resolver: {{ type: full, dir: \"{place}/accounts\", allow_delete: true, interval: \"2m\" }}\n{trusted}"
+            )
+        })
+    }
+
+    /// One that asks nobody who it is.
+    pub fn open() -> Self {
+        Self::with(|_| String::new())
+    }
+
+    fn with(accounts: impl Fn(&Self) -> String) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let place = folder().join(format!("nats-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&place).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut server = Self { address, place, child: None };
-        let trusted = server.keeper().server_settings().unwrap();
-        let place = server.place.display();
+        let (accounts, place) = (accounts(&server), server.place.display());
         let settings = format!(
-            "listen: \"{address}\"\njetstream: {{ store_dir: \"{place}/streams\", max_file: 10GB, max_mem: 64MB }}\n\
-             resolver: {{ type: full, dir: \"{place}/accounts\", allow_delete: true, interval: \"2m\" }}\n{trusted}"
+            "listen: \"{address}\"\njetstream: {{ store_dir: \"{place}/streams\", max_file: 10GB, max_mem: 64MB }}\n{accounts}"
         );
         std::fs::write(server.place.join("nats.conf"), settings).unwrap();
         server.start_again();

@@ -226,3 +226,34 @@ async fn a_quantity_is_found_in_the_data_where_the_dimension_says() {
     let day = Asked { dimension: "completions", ..DAY };
     assert_eq!(day.of(&client).await[0]["quantity"], "200000000000005.500000002");
 }
+
+/// npm's `cloudevents`, in binary and structured mode and in a batch.
+#[tokio::test]
+async fn the_stock_sdk_of_cloud_events_is_understood() {
+    let app = crate::support::TestApp::start().await;
+    let tenant = app.tenant("stock").await;
+    let client = service(&app, &tenant).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/cloudevents.mjs");
+    let arguments = [script.to_owned(), app.url(""), client.token().unwrap().to_owned(), tenant.id.to_string()];
+    let output = tokio::task::spawn_blocking(move || std::process::Command::new("node").args(arguments).output());
+    let output = output.await.unwrap().expect("node is installed: see scripts/bootstrap.sh");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let told: Value =
+        serde_json::from_str(&told).unwrap_or_else(|_| panic!("{told}{}", String::from_utf8_lossy(&output.stderr)));
+    assert_eq!(told["emitted"], json!([{ "status": "accepted" }, { "status": "accepted" }]));
+    let status = |place: usize| json!([told["answers"][place]["status"], told["answers"][place]["body"]["status"]]);
+    assert_eq!(
+        [status(0), status(1), status(2)],
+        [json!([200, "accepted"]), json!([200, "duplicate"]), json!([200, "duplicate"])]
+    );
+    let batch = &told["answers"][3]["body"];
+    assert_eq!(
+        (&batch["accepted"], &batch["duplicates"], &batch["refused"]),
+        (&json!(1), &json!(1), &json!(0)),
+        "{batch}"
+    );
+    let now = app.app.clock.now();
+    let [from, to] = [-1, 1].map(|days| (now + chrono::TimeDelta::days(days)).to_rfc3339());
+    let totals = Asked { from: &from, to: &to, ..DAY }.quantities(&client).await;
+    assert_eq!(totals.iter().map(|(_, quantity)| quantity.parse::<i64>().unwrap()).sum::<i64>(), 113);
+}

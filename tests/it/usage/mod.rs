@@ -1,6 +1,7 @@
 //! What is counted, how often, and what totals say of it.
 
 mod alerts;
+mod consumer;
 mod faces;
 mod periods;
 mod storm;
