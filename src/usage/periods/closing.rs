@@ -62,7 +62,7 @@ impl Usage {
             );
         }
         store::begin(&tx, until).await?;
-        let begun = Closing { closing_until: until, closed_until: None, closed_at: None, ..before.unwrap_or(NONE) };
+        let begun = Closing { closing_until: until, ..before.unwrap_or(NONE) };
         tx.commit([
             Entry::new("UsageClosingBegun", "usageClosing", scope.tenant()).change(before.as_ref(), Some(&begun))?
         ])
