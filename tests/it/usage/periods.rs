@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use chrono::{DurationRound as _, TimeDelta};
-use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
 use super::{Asked, app_at_noon, record, service};
@@ -122,6 +122,9 @@ async fn a_period_that_is_closed_amid_usage_comes_to_what_it_comes_to() {
     };
     let mut closing = async || {
         let mut came_to = Vec::new();
+        while sent.load(Ordering::Relaxed) < 60 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
         for _ in 0..12 {
             until += TimeDelta::hours(1);
             close(&admin, &tenant, &until.to_rfc3339()).await;
@@ -159,9 +162,9 @@ async fn who_closes_waits_for_what_was_let_in_before() {
     let (client, admin) = (service(&app, &tenant).await, app.admin().await);
     // Somebody else claims the key, and does not say yet whether it will be counted.
     let database = app.database.superuser().await;
-    let other = database.begin().await.unwrap();
+    let other = app.database.superuser().await;
     let key = "01999999-0000-7000-8000-000000000001";
-    let claim = format!("insert into tenantry.usage_keys values ('{}', '{key}', '2026-11-26')", tenant.id);
+    let claim = format!("begin; insert into tenantry.usage_keys values ('{}', '{key}', '2026-11-26')", tenant.id);
     other.execute_unprepared(&claim).await.unwrap();
     let recording = record(&client, json!([event(key, 7, "2026-10-31T10:00:00Z")]));
     let waits = async || {
@@ -183,7 +186,7 @@ async fn who_closes_waits_for_what_was_let_in_before() {
         assert!(early.is_err(), "it was closed before what it waits for was counted: {early:?}");
         let told = client.ok(CLOSING, json!({})).await["usageClosing"].clone();
         assert_eq!(told, json!({ "closedUntil": null, "closingUntil": "2026-11-01T00:00:00+00:00" }));
-        other.rollback().await.unwrap();
+        other.execute_unprepared("rollback").await.unwrap();
         closing.await
     };
     let (recorded, closed) = tokio::join!(recording, waits());
