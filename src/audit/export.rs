@@ -2,7 +2,6 @@
 
 use async_graphql::Enum;
 use chrono::SecondsFormat;
-use csv::{QuoteStyle, Terminator, WriterBuilder};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{Context as _, Result},
-    platform::ids::TenantId,
+    platform::{ids::TenantId, spreadsheet},
 };
 
 /// Entries per piece, and per transaction.
@@ -153,14 +152,14 @@ impl Exporter {
         self.state = State::Running;
         match self.export.format {
             ExportFormat::Json => Ok("[".to_owned()),
-            ExportFormat::Csv if self.export.after.is_none() => csv([HEADER.map(str::to_owned)]),
+            ExportFormat::Csv if self.export.after.is_none() => spreadsheet::lines([HEADER.map(str::to_owned)]),
             ExportFormat::Csv => Ok(String::new()),
         }
     }
 
     fn write(&self, rows: &[Row], piece: &mut String) -> Result<()> {
         match self.export.format {
-            ExportFormat::Csv => piece.push_str(&csv(rows.iter().map(|row| cells(&row.record)))?),
+            ExportFormat::Csv => piece.push_str(&spreadsheet::lines(rows.iter().map(|row| cells(&row.record)))?),
             ExportFormat::Json => {
                 for (index, row) in rows.iter().enumerate() {
                     piece.push_str(if self.entries + index == 0 { "\n" } else { ",\n" });
@@ -221,23 +220,6 @@ fn owner(tenant: TenantId) -> Option<String> {
     (!tenant.is_platform()).then(|| tenant.to_string())
 }
 
-fn csv(lines: impl IntoIterator<Item = [String; 14]>) -> Result<String> {
-    // Quotes around every cell: spreadsheets that split at other characters than commas see the cell's beginning alone.
-    let mut writer =
-        WriterBuilder::new().terminator(Terminator::CRLF).quote_style(QuoteStyle::Always).from_writer(Vec::new());
-    for line in lines {
-        writer.write_record(line.map(guarded)).context("write a line of CSV")?;
-    }
-    let bytes = writer.into_inner().map_err(|error| error.to_string()).context("write CSV")?;
-    String::from_utf8(bytes).context("CSV of texts is text")
-}
-
-/// Against formulas in spreadsheets (OWASP, "CSV Injection"). The apostrophe itself is escaped so that nothing is ambiguous.
-fn guarded(cell: String) -> String {
-    let dangerous = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r', '\n', '\''];
-    if cell.starts_with(dangerous) { format!("'{cell}") } else { cell }
-}
-
 /// An entry as a member of the JSON array.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -286,30 +268,5 @@ impl<'a> Object<'a> {
             address: record.address.as_deref(),
             hash: hex(&record.hash),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_that_could_be_a_formula_is_guarded() {
-        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "＋1", "－1", "＠1", "'=1"] {
-            assert_eq!(guarded(formula.to_owned()), format!("'{formula}"));
-        }
-        for harmless in ["", "person@example.com", "{\"a\":\"=1\"}", "a=1", "2026-01-01T00:00:00Z", "\"=1\""] {
-            assert_eq!(guarded(harmless.to_owned()), harmless);
-        }
-    }
-
-    #[test]
-    fn csv_has_quoted_cells_and_lines_ended_as_rfc_4180_says() {
-        let mut line = HEADER.map(str::to_owned);
-        line[0] = "say \"no\", or\nnot".to_owned();
-        line[1] = "=cmd()".to_owned();
-        let text = csv([line]).expect("CSV");
-        assert!(text.starts_with("\"say \"\"no\"\", or\nnot\",\"'=cmd()\",\"sequence\","), "{text}");
-        assert!(text.ends_with("\"hash\"\r\n"), "{text}");
     }
 }

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod page;
 pub mod random;
 pub mod secret;
+pub mod spreadsheet;
 pub mod stripes;
 pub mod task;
 pub mod telemetry;
