@@ -9,6 +9,7 @@
 //! *Emits*: UsageDimensionDefined, UsageClosingBegun, UsageClosed; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`,
 //! `tenantry_usage_removed_rows_total`, `tenantry_usage_fold_failures_total`.
 
+mod activity;
 pub mod alerts;
 mod cloud_event;
 mod consumer;
@@ -35,12 +36,13 @@ use std::sync::Arc;
 
 use self::intake::Intake;
 pub use self::{
+    activity::{Feature, Sessions},
     dimension::{Aggregation, Dimension, Dimensions, Rounding},
     event::RawEvent,
     intake::Patience,
     recording::{Outcome, Recorded, Refusal},
     total::Total,
-    window::Window,
+    window::{Bounds, Window},
 };
 use crate::{config, isolation::Isolation, quotas::Quotas, tenancy::Tenancy};
 

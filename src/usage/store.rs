@@ -360,7 +360,7 @@ impl Question<'_> {
     }
 }
 
-fn place(row: &sea_orm::QueryResult) -> Result<usize> {
+pub(super) fn place(row: &sea_orm::QueryResult) -> Result<usize> {
     let place: i64 = row.try_get("", "place")?;
     usize::try_from(place - 1).map_err(Error::internal)
 }

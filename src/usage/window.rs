@@ -24,7 +24,7 @@ pub enum Window {
 }
 
 /// A window's begin, and the begin of the next.
-pub(super) type Bounds = (DateTime<Utc>, DateTime<Utc>);
+pub type Bounds = (DateTime<Utc>, DateTime<Utc>);
 
 /// More in one answer are nobody's.
 const MOST: usize = 1500;
@@ -32,7 +32,7 @@ const MOST: usize = 1500;
 impl Window {
     /// All windows that have a moment from `from` until before `to`: whole ones, so that the first may begin before and the last end
     /// after.
-    pub(super) fn cover(self, from: DateTime<Utc>, to: DateTime<Utc>, zone: Tz) -> Result<Vec<Bounds>> {
+    pub fn cover(self, from: DateTime<Utc>, to: DateTime<Utc>, zone: Tz) -> Result<Vec<Bounds>> {
         if from >= to {
             return Err(Error::invalid("to", "must be after `from`"));
         }
