@@ -6,6 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     access::{ExternalKeys, KeyRing, TokenVerifier, VerifierSettings},
+    analytics::Analytics,
     audit::Audit,
     cells::Cells,
     config::Config,
@@ -54,6 +55,7 @@ pub struct App {
     pub rates: Rates,
     pub entitlements: Entitlements,
     pub usage: Usage,
+    pub analytics: Analytics,
     pub cells: Cells,
     pub templates: Templates,
     pub provisioning: Provisioning,
@@ -97,6 +99,7 @@ impl App {
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
         let usage = Usage::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.usage.clone());
+        let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
         let templates = Templates::new(isolation.clone(), cells.clone(), &config);
         let parts = provisioning::Parts {
@@ -130,6 +133,7 @@ impl App {
             rates,
             entitlements,
             usage,
+            analytics,
             cells,
             templates,
             provisioning,

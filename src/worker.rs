@@ -50,6 +50,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     app.background.spawn(async move { usage.run(interval, stop).await });
     let (usage, rules, stop) = (app.usage.clone(), app.config.usage_stream.clone(), app.shutdown.clone());
     app.background.spawn(async move { usage.follow_stream(rules, stop).await });
+    let (analytics, stop) = (app.analytics.clone(), app.shutdown.clone());
+    app.background.spawn(async move { analytics.run(stop).await });
     let (probes, stop) = (app.probes.clone(), app.shutdown.clone());
     app.background.spawn(async move { probes.run(stop).await });
     let (external, stop) = (app.external.clone(), app.shutdown.clone());
@@ -116,7 +118,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 21] = [
+const TASKS: [Task; 22] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -141,6 +143,11 @@ const TASKS: [Task; 21] = [
         name: "old usage",
         every: TimeDelta::hours(1),
         run: |app| async { Ok(if app.usage.remove_old().await? { Left::More } else { Left::Nothing }) }.boxed(),
+    },
+    Task {
+        name: "old analytics",
+        every: TimeDelta::hours(1),
+        run: |app| async { Ok(if app.analytics.remove_old().await? { Left::More } else { Left::Nothing }) }.boxed(),
     },
     Task {
         name: "reservations",

@@ -410,6 +410,7 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.defineResource", "resource.define", Scope::PlanWrite, Platform, Write),
     rule("Query.usage", "usage.read", Scope::UsageRead, Anyone, Read),
     rule("Query.usageDimensions", "usage.dimensions", Scope::UsageRead, Anyone, Read),
+    rule("Query.analytics", "analytics.read", Scope::UsageRead, Anyone, Read),
     rule("Query.alertRules", "alertRule.list", Scope::UsageRead, Anyone, Read),
     rule("Query.usageAlerts", "alert.list", Scope::UsageRead, Anyone, Read),
     rule("Mutation.setAlertRule", "alertRule.set", Scope::UsageWrite, Anyone, Write),
@@ -470,6 +471,8 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("POST./ofrep/v1/evaluate/flags/{key}", "flag.evaluate", Scope::FlagRead, Anyone, Read),
     rule("POST./api/v1/billing/meter", "usage.record", Scope::UsageWrite, Anyone, Write),
     rule("POST./api/v1/usage/events", "usage.record", Scope::UsageWrite, Anyone, Write),
+    rule("GET./api/v1/analytics/requests.csv", "analytics.read", Scope::UsageRead, Anyone, Read),
+    rule("GET./api/v1/analytics/usage.csv", "analytics.read", Scope::UsageRead, Anyone, Read),
     rule("GET./v1/rate/check", "rate.check", Scope::RateCheck, Anyone, Read),
 ];
 

@@ -47,6 +47,9 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
     app.background.close();
     let _ = tokio::time::timeout(app.config.server.shutdown_grace, app.background.wait()).await;
     drop(tasks);
+    if let Err(error) = app.analytics.flush().await {
+        tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "what was asked last is in no statistics");
+    }
     app.isolation.hearing().leave().await;
     if let Err(error) = app.quotas.close_leases().await {
         tracing::warn!(%error, "what is leased of quotas comes back when its reservations expire");

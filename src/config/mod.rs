@@ -1,5 +1,6 @@
 //! Settings: the embedded `config.toml`, then a file, then the environment. Each error names key, value and rule.
 
+mod analytics;
 mod dataplane;
 mod environment;
 mod keys;
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use self::{
+    analytics::Analytics,
     dataplane::{Nats, Redis, Storage},
     environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
@@ -48,6 +50,7 @@ pub struct Config {
     pub quotas: Quotas,
     pub usage: Usage,
     pub usage_stream: UsageStream,
+    pub analytics: Analytics,
     pub rates: Rates,
     pub journal: Journal,
     pub idempotency: Idempotency,
@@ -423,6 +426,7 @@ impl Config {
         )?;
         self.usage.validate()?;
         self.usage_stream.validate()?;
+        self.analytics.validate()?;
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;

@@ -3,6 +3,7 @@
 use async_graphql::{ErrorExtensionValues, ServerError};
 use serde_json::{Value, json};
 
+use super::request_log;
 use crate::error::{Error, Kind};
 
 /// Gives every error of a response its extensions, and keeps at most `most`, in the order of the document: the order in which
@@ -18,7 +19,10 @@ pub(super) fn present(errors: &mut Vec<ServerError>, request_id: &str, most: usi
                 known.extensions()
             }
             // The engine's own: the document or a variable does not fit the schema.
-            None => Error::new(Kind::InvalidInput, "").extensions(),
+            None => {
+                request_log::note_error(Kind::InvalidInput);
+                Error::new(Kind::InvalidInput, "").extensions()
+            }
         };
         if let Some(known) = known {
             error.message = known.message().to_owned();
@@ -37,6 +41,7 @@ pub(super) fn body(error: &Error, request_id: &str) -> Value {
 
 /// `error!` means that a person must act; what clients do wrong is nobody's alarm.
 pub(super) fn log(error: &Error) {
+    request_log::note_error(error.kind());
     let kind = error.kind().code();
     match (error.kind(), error.cause()) {
         (Kind::Internal, cause) => tracing::error!(kind, cause = cause.map(tracing::field::display), "request failed"),

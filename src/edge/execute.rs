@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use super::{
     admission::{Admission, Admitted, catalogue::Catalogue},
-    errors,
+    errors, request_log,
     schema::TenantrySchema,
     to_its_end::ToItsEnd,
 };
@@ -79,6 +79,7 @@ impl Engine {
     /// The second half of [`admit`](Self::admit), for what was valid before: permissions and state change.
     pub async fn permit(&self, caller: &Caller, admitted: Admitted) -> Result<Admitted> {
         let operation = admitted.operation();
+        request_log::note_operation(&operation.label);
         let effect = if operation.kind == OperationType::Mutation { Effect::Write } else { Effect::Read };
         self.app.tenancy.admit(caller, effect).await?;
         if operation.uses_introspection && !self.limits.introspection {
@@ -170,6 +171,7 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         .data(app.tenant_keys.clone())
         .data(app.rates.clone())
         .data(app.usage.clone())
+        .data(app.analytics.clone())
         .data(app.entitlements.clone())
         .data(app.cells.clone())
         .data(app.templates.clone())

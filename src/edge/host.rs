@@ -13,7 +13,7 @@ use futures::{StreamExt as _, stream, stream::BoxStream};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{execute::Engine, request, socket::Host};
+use super::{execute::Engine, request, request_log, socket::Host};
 use crate::{
     access::{Caller, Effect, Origin, VerifiedToken},
     error::{Error, Kind, Result},
@@ -143,6 +143,19 @@ impl Host for SocketHost {
             origin: Origin { request_id: Some(request_id.clone()), ..session.caller.origin.clone() },
             ..Caller::clone(&session.caller)
         });
+        let started = self.operation(caller.clone(), request, request_id);
+        let failure = |started: &Result<_>| started.as_ref().err().map(Error::kind);
+        request_log::followed_on_socket(&self.engine.app().analytics, &caller, started, failure).await
+    }
+}
+
+impl SocketHost {
+    async fn operation(
+        &self,
+        caller: Arc<Caller>,
+        request: Request,
+        request_id: String,
+    ) -> Result<BoxStream<'static, Response>> {
         let rates = &self.engine.app().rates;
         rates.admit_operation(&caller).await?;
         let admitted = self.engine.admit(&caller, &request).await?;
@@ -160,14 +173,20 @@ impl Host for SocketHost {
                     None => request,
                 };
                 let engine = self.engine.clone();
-                let once = async move { engine.execute(caller, request, admitted, &request_id).await };
+                request_log::note_later();
+                let once = async move {
+                    let (analytics, asking) = (engine.app().analytics.clone(), caller.clone());
+                    let executed = async {
+                        request_log::note_operation(&admitted.operation().label);
+                        engine.execute(caller, request, admitted, &request_id).await
+                    };
+                    request_log::followed_on_socket(&analytics, &asking, executed, |_| None).await
+                };
                 Ok(stream::once(once).boxed())
             }
         }
     }
-}
 
-impl SocketHost {
     /// Asks the database whether the session may go on; one question at a time.
     fn ask(&self, session: &Session, verified: Arc<VerifiedToken>) {
         if session.asked.running.swap(true, Ordering::AcqRel) {

@@ -15,6 +15,7 @@ mod isolation;
 pub mod listener;
 mod rate_check;
 mod request;
+mod request_log;
 pub mod schema;
 mod socket;
 mod tenant;
@@ -25,7 +26,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, FromRequest as _, Request, State, WebSocketUpgrade},
+    extract::{DefaultBodyLimit, FromRequest as _, MatchedPath, Request, State, WebSocketUpgrade},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
@@ -67,6 +68,7 @@ pub fn router(app: &App) -> Router {
         .merge(console::router())
         .merge(crate::oauth::http::router(app.oauth.clone()))
         .merge(for_callers(app, crate::flags::http::router(app.flags.clone())))
+        .merge(for_callers(app, crate::analytics::http::router(app.analytics.clone())))
         .fallback(|| async { refusal(&Error::not_found(), StatusCode::NOT_FOUND, "") })
         // One layer of many: each that a router gets by itself is a box more for every request.
         .layer((
@@ -257,7 +259,9 @@ async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
     let address = request::address(peer, request.headers(), &app.config.server.trusted_proxies);
     let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = request.uri().path(), tenant = tracing::field::Empty);
     request.extensions_mut().insert(Origin { request_id: Some(request_id.clone()), address });
-    let answered = ToItsEnd::new(next.run(request).instrument(span)).await;
+    let (path, log) = (request.extensions().get::<MatchedPath>().cloned(), app.clone());
+    let answering = async move { request_log::followed(&log.analytics, path, next.run(request)).await };
+    let answered = ToItsEnd::new(answering.instrument(span)).await;
     let mut response = answered.unwrap_or_else(|error| {
         errors::log(&error);
         refusal(&error, StatusCode::INTERNAL_SERVER_ERROR, &request_id)

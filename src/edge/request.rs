@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use chrono::TimeDelta;
 use ipnet::IpNet;
 
-use super::{admission::Digest, listener::Peer};
+use super::{admission::Digest, listener::Peer, request_log};
 use crate::{
     access::{Binding, Caller, Claims, Origin, Role, ScopeSet},
     app::App,
@@ -51,6 +51,7 @@ pub(super) fn address(peer: Option<Peer>, headers: &HeaderMap, trusted: &[IpNet]
 pub(super) async fn authenticate(app: &App, headers: &HeaderMap, origin: Origin) -> Result<Arc<Caller>> {
     let token = bearer(headers)?;
     let caller = authenticate_token(app, token, origin).await?;
+    request_log::note_caller(&caller);
     check_tenant(&caller, named_tenant(headers)?)?;
     Ok(caller)
 }

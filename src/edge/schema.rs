@@ -7,6 +7,7 @@ use super::{
     tenant::{TenantMutation, TenantQuery},
 };
 use crate::{
+    analytics::graphql::AnalyticsQuery,
     audit::graphql::{AuditQuery, AuditSubscription},
     cells::graphql::{CellMutation, CellQuery},
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
@@ -45,7 +46,7 @@ pub struct Query(
 
 /// What tenants may use, and what they have used.
 #[derive(Debug, Default, MergedObject)]
-pub struct ConsumptionQuery(QuotaQuery, UsageQuery, AlertQuery, PeriodQuery);
+pub struct ConsumptionQuery(QuotaQuery, UsageQuery, AlertQuery, PeriodQuery, AnalyticsQuery);
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]

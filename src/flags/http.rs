@@ -44,6 +44,8 @@ struct Refusal {
     status: StatusCode,
     code: &'static str,
     details: String,
+    /// Of a refusal of the house.
+    kind: Option<Kind>,
 }
 
 async fn one(
@@ -206,7 +208,7 @@ fn answer(status: StatusCode, body: &impl Serialize) -> Response {
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, details: impl Into<String>) -> Self {
-        Self { status, code, details: details.into() }
+        Self { status, code, details: details.into(), kind: None }
     }
 
     fn answer(&self, key: Option<&str>) -> Response {
@@ -214,7 +216,11 @@ impl Refusal {
         if let Some(key) = key {
             body["key"] = key.into();
         }
-        answer(self.status, &body)
+        let mut response = answer(self.status, &body);
+        if let Some(kind) = self.kind {
+            response.extensions_mut().insert(kind);
+        }
+        response
     }
 }
 
@@ -224,6 +230,7 @@ impl From<Error> for Refusal {
         if matches!(error.kind(), Kind::Internal | Kind::Unavailable) {
             tracing::error!(%error, cause = error.cause().map(tracing::field::display), "a flag cannot be evaluated");
         }
-        Self::new(error.kind().http_status(), "GENERAL", error.to_string())
+        let refusal = Self::new(error.kind().http_status(), "GENERAL", error.to_string());
+        Self { kind: Some(error.kind()), ..refusal }
     }
 }

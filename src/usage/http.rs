@@ -201,7 +201,8 @@ async fn record(usage: &Usage, caller: &Arc<Caller>, path: &'static str, sent: R
 
 fn refused(Refused { status, error }: Refused) -> Response {
     warn(&error);
-    let response = answer(status, &errors(error.message(), error.extensions()));
+    let mut response = answer(status, &errors(error.message(), error.extensions()));
+    response.extensions_mut().insert(error.kind());
     later(response, &error)
 }
 
@@ -223,7 +224,9 @@ fn single(recorded: &Recorded) -> Response {
     match recorded.0.first() {
         Some(Outcome::Refused(refusal)) => {
             let extensions = json!({ "code": refusal.kind.code(), "field": refusal.field });
-            answer(refusal.kind.http_status(), &errors(&refusal.message, extensions))
+            let mut response = answer(refusal.kind.http_status(), &errors(&refusal.message, extensions));
+            response.extensions_mut().insert(refusal.kind);
+            response
         }
         Some(Outcome::Duplicate) => answer(StatusCode::OK, &json!({ "status": "duplicate" })),
         Some(Outcome::Accepted) | None => answer(StatusCode::OK, &json!({ "status": "accepted" })),

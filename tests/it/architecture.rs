@@ -17,7 +17,7 @@ const RANKS: &[&[&str]] = &[
     &["health", "grants", "templates"],
     &["quotas", "flags"],
     &["rates", "entitlements", "provisioning", "usage"],
-    &["moves", "probes"],
+    &["moves", "probes", "analytics"],
     &["app"],
     &["edge"],
     &["worker"],

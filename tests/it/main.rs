@@ -5,6 +5,7 @@
 mod support;
 
 mod aborts;
+mod analytics;
 mod architecture;
 mod audit;
 mod bad_input;

@@ -14,6 +14,7 @@ mod cost;
 mod expansion;
 mod introspection;
 mod known;
+mod label;
 mod refusal;
 mod scan;
 #[cfg(test)]
@@ -97,6 +98,8 @@ pub struct Operation {
     /// In the order written, without aliases, repetitions and `__typename` included.
     pub root_fields: Vec<String>,
     pub uses_introspection: bool,
+    /// What it is called in statistics: its kind and root fields, of the schema's names alone, so that there are not many.
+    pub label: Arc<str>,
     cost: Cost,
 }
 
@@ -208,6 +211,7 @@ impl Admission {
         let Self { catalogue, weights, limits, .. } = self;
         let found = walk::walk(walk::Ground { catalogue, weights, limits, document }, operation)?;
         Ok(Operation {
+            label: label::of(catalogue, operation.ty, &found.root_fields).into(),
             kind: operation.ty,
             name: name.map(str::to_owned),
             fields: found.fields.into_iter().collect(),

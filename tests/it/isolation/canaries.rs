@@ -78,6 +78,7 @@ fn known(field: &str, argument: &Argument) -> Value {
     match &*argument.name {
         "key" => json!("max_users"),
         "dimension" => json!("metered"),
+        "label" => json!("label"),
         "from" => hours_from_now(-12),
         "to" => hours_from_now(12),
         _ => anything(field, argument),

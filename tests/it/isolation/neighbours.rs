@@ -155,6 +155,7 @@ impl Neighbours {
         neighbours.use_flags().await;
         neighbours.have_environments().await;
         neighbours.use_idempotency_keys().await;
+        neighbours.app.app.analytics.flush().await.unwrap();
         neighbours.names = neighbours.names_of_a().await;
         neighbours
     }

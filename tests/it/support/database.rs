@@ -116,7 +116,7 @@ impl Database {
     }
 
     /// From here on whoever asks for one of these waits, until the answer is dropped.
-    pub(super) async fn lock(&self, tables: &[&str]) -> DatabaseConnection {
+    pub async fn lock(&self, tables: &[&str]) -> DatabaseConnection {
         let mut options = ConnectOptions::new(self.superuser_url());
         options.max_connections(1).sqlx_logging(false);
         let superuser = sea_orm::Database::connect(options).await.unwrap();
