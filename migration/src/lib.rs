@@ -30,6 +30,7 @@ mod m20261126_000026_planes_told;
 mod m20261126_000027_lanes_taken;
 mod m20261126_000028_usage_alerts;
 mod m20261126_000029_moves_rolled_back;
+mod m20261127_000030_prices;
 mod m20261127_000031_analytics;
 mod m20261127_000032_usage_periods;
 
@@ -70,6 +71,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000027_lanes_taken::Migration),
             Box::new(m20261126_000028_usage_alerts::Migration),
             Box::new(m20261126_000029_moves_rolled_back::Migration),
+            Box::new(m20261127_000030_prices::Migration),
             Box::new(m20261127_000031_analytics::Migration),
             Box::new(m20261127_000032_usage_periods::Migration),
         ]

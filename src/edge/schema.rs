@@ -26,6 +26,8 @@ use crate::{
     tenant_keys::graphql::TenantKeyMutation,
     usage::{
         alerts::graphql::{AlertMutation, AlertQuery, AlertSubscription},
+        costs::graphql::{CostMutation, CostQuery},
+        forecast::graphql::ForecastQuery,
         graphql::{UsageMutation, UsageQuery},
         periods::graphql::{PeriodMutation, PeriodQuery},
     },
@@ -44,9 +46,9 @@ pub struct Query(
     EnvironmentQuery,
 );
 
-/// What tenants may use, and what they have used.
+/// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
-pub struct ConsumptionQuery(QuotaQuery, UsageQuery, AlertQuery, PeriodQuery, AnalyticsQuery);
+pub struct ConsumptionQuery(QuotaQuery, UsageQuery, AlertQuery, PeriodQuery, AnalyticsQuery, CostQuery, ForecastQuery);
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
@@ -66,7 +68,7 @@ pub struct Mutation(
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]
-pub struct ConsumptionMutation(QuotaMutation, RatesMutation, UsageMutation, AlertMutation, PeriodMutation);
+pub struct ConsumptionMutation(QuotaMutation, RatesMutation, UsageMutation, AlertMutation, PeriodMutation, CostMutation);
 
 /// Who reaches tenants from outside, where they are, what they have there and who makes it, and the keys of it.
 #[derive(Debug, Default, MergedObject)]

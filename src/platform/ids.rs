@@ -114,6 +114,12 @@ id!(
 );
 
 id!(
+    /// A price of the catalogue: UUIDv7.
+    PriceId,
+    uuid_v7
+);
+
+id!(
     /// What an application plane was asked for: UUIDv7.
     PlaneJobId,
     uuid_v7

@@ -3,8 +3,8 @@
 //! *Owns*: `usage_dimensions`, `usage_keys`, `usage_inbox`, `usage_events`, `usage_quarters`, `usage_days`, `usage_members`,
 //! `usage_points`, `usage_closings`, `usage_corrections`. *Rules*: an event is checked by itself (`event.rs`), and a bad one keeps no good one from being counted; events of
 //! many requests are taken in one transaction, in which their keys are claimed (`intake.rs`); totals are made of them later
-//! (`folding.rs`), and what is read is both (`total.rs`, `store.rs`), in one statement. What was used may fire alerts (`alerts`); what a
-//! closed period comes to stays (`periods`).
+//! (`folding.rs`), and what is read is both (`total.rs`, `store.rs`), in one statement. What was used may fire alerts (`alerts`), and
+//! costs what prices say (`costs`); what a closed period comes to stays (`periods`), and what a month will come to is forecast (`forecast`).
 //!
 //! *Emits*: UsageDimensionDefined, UsageClosingBegun, UsageClosed; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`,
 //! `tenantry_usage_removed_rows_total`, `tenantry_usage_fold_failures_total`.
@@ -13,10 +13,12 @@ mod activity;
 pub mod alerts;
 mod cloud_event;
 mod consumer;
+pub mod costs;
 mod defining;
 mod dimension;
 mod event;
 mod folding;
+pub mod forecast;
 pub mod graphql;
 pub mod http;
 mod intake;
@@ -34,6 +36,8 @@ mod window;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use self::intake::Intake;
 pub use self::{
     activity::{Feature, Sessions},
@@ -46,6 +50,9 @@ pub use self::{
 };
 use crate::{config, isolation::Isolation, quotas::Quotas, tenancy::Tenancy};
 
+/// Each takes a processor for some milliseconds.
+const FORECASTS: usize = 2;
+
 /// The handle of this capability. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Usage {
@@ -54,12 +61,15 @@ pub struct Usage {
     quotas: Quotas,
     intake: Arc<Intake>,
     rules: Arc<config::Usage>,
+    /// Models that are fitted at once.
+    forecasts: Arc<Semaphore>,
 }
 
 impl Usage {
     pub fn new(isolation: Isolation, tenancy: Tenancy, quotas: Quotas, rules: config::Usage) -> Self {
         tenancy.snapshots().keep_of_platform::<Dimensions>();
         let intake = Arc::new(Intake::new(isolation.clone(), rules.clone()));
-        Self { isolation, tenancy, quotas, intake, rules: Arc::new(rules) }
+        let forecasts = Arc::new(Semaphore::new(FORECASTS));
+        Self { isolation, tenancy, quotas, intake, rules: Arc::new(rules), forecasts }
     }
 }

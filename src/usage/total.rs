@@ -132,7 +132,7 @@ fn total(found: Found, dimension: &Dimension, windows: &[Bounds]) -> Result<Tota
     Ok(Total { begin, end, labels: label::labels(&found.labels)?, events: found.events, figure, units })
 }
 
-fn units(figure: Decimal, dimension: &Dimension) -> Decimal {
+pub(super) fn units(figure: Decimal, dimension: &Dimension) -> Decimal {
     let units = figure / Decimal::from(dimension.unit_size);
     let strategy = match dimension.rounding {
         Rounding::None => return units.normalize(),

@@ -79,6 +79,7 @@ fn known(field: &str, argument: &Argument) -> Value {
         "key" => json!("max_users"),
         "dimension" => json!("metered"),
         "label" => json!("label"),
+        "currency" => json!("EUR"),
         "from" => hours_from_now(-12),
         "to" => hours_from_now(12),
         _ => anything(field, argument),

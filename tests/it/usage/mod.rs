@@ -2,6 +2,7 @@
 
 mod alerts;
 mod consumer;
+mod costs;
 mod faces;
 mod periods;
 mod storm;

@@ -1,0 +1,66 @@
+-- What is asked for a plan from a moment on, in one currency; without a plan, for all that have no price of their own. Rows are only added:
+-- what was priced stays priced.
+create table prices (
+  price_id       uuid primary key,
+  plan           text,
+  currency       text not null check (currency ~ '^[A-Z]{3}$'),
+  effective_from timestamptz not null,
+  components     jsonb not null check (jsonb_typeof(components) = 'array'),
+  created_at     timestamptz not null,
+  constraint prices_plan_fkey foreign key (plan) references plans (key),
+  constraint prices_once unique nulls not distinct (plan, currency, effective_from)
+);
+comment on table prices is 'erasure=none; the catalogue of what is sold, no tenant in it';
+
+-- What a single quantity costs the platform itself from a moment on. No tenant may know it.
+create table unit_costs (
+  dimension_id   smallint not null references usage_dimensions (dimension_id),
+  currency       text not null check (currency ~ '^[A-Z]{3}$'),
+  effective_from timestamptz not null,
+  cost           numeric not null check (cost >= 0),
+  created_at     timestamptz not null,
+  constraint unit_costs_pkey primary key (dimension_id, currency, effective_from)
+);
+comment on table unit_costs is 'erasure=none; what the platform pays, no tenant in it';
+
+-- When a tenant went to another plan: what it used before is priced by the one that it was on. A tenant without a row has always been on
+-- the plan that it is on.
+create table tenant_plan_changes (
+  tenant_id  uuid not null,
+  version    bigint not null,
+  changed_at timestamptz not null,
+  plan       text not null,
+  before     text not null,
+  primary key (tenant_id, version)
+);
+comment on table tenant_plan_changes is 'erasure=delete';
+
+create function keep_plan_change() returns trigger language plpgsql set search_path = tenantry, pg_temp as $$
+begin
+  insert into tenant_plan_changes (tenant_id, version, changed_at, plan, before)
+  values (new.tenant_id, new.version, new.updated_at, new.plan, old.plan);
+  return null;
+end $$;
+create trigger tenants_plan_change after update of plan on tenants for each row
+  when (old.plan is distinct from new.plan) execute function keep_plan_change();
+
+alter table prices enable row level security;
+alter table prices force row level security;
+create policy tenant_isolation on prices for select to tenantry_tenant using (true);
+create policy operator_access on prices to tenantry_operator using (true) with check (true);
+grant select on prices to tenantry_tenant;
+grant select, insert on prices to tenantry_operator;
+
+alter table unit_costs enable row level security;
+alter table unit_costs force row level security;
+create policy operator_access on unit_costs to tenantry_operator using (true) with check (true);
+grant select, insert on unit_costs to tenantry_operator;
+
+alter table tenant_plan_changes enable row level security;
+alter table tenant_plan_changes force row level security;
+create policy tenant_isolation on tenant_plan_changes to tenantry_tenant
+  using (tenant_id = current_setting('tenantry.tenant_id')::uuid)
+  with check (tenant_id = current_setting('tenantry.tenant_id')::uuid);
+create policy operator_access on tenant_plan_changes to tenantry_operator using (true) with check (true);
+grant select, insert on tenant_plan_changes to tenantry_tenant;
+grant select, insert, delete on tenant_plan_changes to tenantry_operator;
