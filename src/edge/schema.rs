@@ -25,7 +25,10 @@ use crate::{
     tenancy::graphql::PartnerMutation,
     tenant_keys::graphql::TenantKeyMutation,
     usage::{
-        alerts::graphql::{AlertMutation, AlertQuery, AlertSubscription},
+        alerts::{
+            budgets::graphql::{BudgetMutation, BudgetQuery},
+            graphql::{AlertMutation, AlertQuery, AlertSubscription},
+        },
         costs::graphql::{CostMutation, CostQuery},
         forecast::graphql::ForecastQuery,
         graphql::{UsageMutation, UsageQuery},
@@ -48,7 +51,7 @@ pub struct Query(
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
-pub struct ConsumptionQuery(QuotaQuery, UsageQuery, AlertQuery, PeriodQuery, AnalyticsQuery, CostQuery, ForecastQuery);
+pub struct ConsumptionQuery(QuotaQuery, UsageQuery, AlertQuery, PeriodQuery, AnalyticsQuery, BudgetQuery, CostQuery, ForecastQuery);
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
@@ -68,7 +71,15 @@ pub struct Mutation(
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]
-pub struct ConsumptionMutation(QuotaMutation, RatesMutation, UsageMutation, AlertMutation, PeriodMutation, CostMutation);
+pub struct ConsumptionMutation(
+    QuotaMutation,
+    RatesMutation,
+    UsageMutation,
+    AlertMutation,
+    PeriodMutation,
+    BudgetMutation,
+    CostMutation,
+);
 
 /// Who reaches tenants from outside, where they are, what they have there and who makes it, and the keys of it.
 #[derive(Debug, Default, MergedObject)]

@@ -36,6 +36,8 @@ mod window;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 use self::intake::Intake;
@@ -48,8 +50,13 @@ pub use self::{
     total::Total,
     window::{Bounds, Window},
 };
-use crate::{config, isolation::Isolation, quotas::Quotas, tenancy::Tenancy};
+use crate::{config, isolation::Isolation, platform::ids::TenantId, quotas::Quotas, tenancy::Tenancy};
 
+/// What following days will be, for rules that look ahead: by tenant, dimension, today and the month's end. None of too little history.
+type FollowingDays = Cache<(TenantId, i16, DateTime<Utc>, DateTime<Utc>), Arc<Option<forecast::Days>>>;
+
+/// Of some hundred bytes each.
+const FOLLOWING_DAYS: u64 = 10_000;
 /// Each takes a processor for some milliseconds.
 const FORECASTS: usize = 2;
 
@@ -61,8 +68,9 @@ pub struct Usage {
     quotas: Quotas,
     intake: Arc<Intake>,
     rules: Arc<config::Usage>,
-    /// Models that are fitted at once.
+    /// Models that are fitted at once for who asks.
     forecasts: Arc<Semaphore>,
+    following_days: FollowingDays,
 }
 
 impl Usage {
@@ -70,6 +78,7 @@ impl Usage {
         tenancy.snapshots().keep_of_platform::<Dimensions>();
         let intake = Arc::new(Intake::new(isolation.clone(), rules.clone()));
         let forecasts = Arc::new(Semaphore::new(FORECASTS));
-        Self { isolation, tenancy, quotas, intake, rules: Arc::new(rules), forecasts }
+        let following_days = Cache::new(FOLLOWING_DAYS);
+        Self { isolation, tenancy, quotas, intake, rules: Arc::new(rules), forecasts, following_days }
     }
 }

@@ -90,7 +90,7 @@ macro_rules! totals {
 }
 
 /// Moves the oldest rows from the inbox into totals, of at most so many events and one row more; answers how many rows there were. What
-/// another replica is moving is passed by, and what tenants have alert rules for is marked to be looked at. The order of rows is the same everywhere: two that add to the same totals wait for each other and never both.
+/// another replica is moving is passed by, and what tenants have alert rules or budgets for is marked to be looked at. The order of rows is the same everywhere: two that add to the same totals wait for each other and never both.
 const FOLD: &str = concat!("
     with oldest as materialized (
         select tenant_id, batch_id, events from tenantry.usage_inbox order by batch_id limit 2000 for update skip locked
@@ -129,6 +129,8 @@ const FOLD: &str = concat!("
         from (select tenant_id, dimension_id, min(at) as first_at, max(at) as last_at from events group by 1, 2) used
         where exists (select from tenantry.usage_alert_rules rule
             where rule.tenant_id = used.tenant_id and rule.dimension_id = used.dimension_id)
+        or exists (select from tenantry.usage_budgets budget
+            where budget.tenant_id = used.tenant_id and (budget.dimension_id is null or budget.dimension_id = used.dimension_id))
     )
     select count(*) as taken from taken");
 

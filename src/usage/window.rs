@@ -54,7 +54,8 @@ impl Window {
         Ok(windows)
     }
 
-    fn around(self, at: DateTime<Utc>, zone: Tz) -> Bounds {
+    /// The window that a moment is in.
+    pub(super) fn around(self, at: DateTime<Utc>, zone: Tz) -> Bounds {
         let date = at.with_timezone(&zone).date_naive();
         let later =
             |days: Option<chrono::NaiveDate>| days.map_or(DateTime::<Utc>::MAX_UTC, |next| begin_of(next, zone));

@@ -35,6 +35,31 @@ create table tenant_plan_changes (
 );
 comment on table tenant_plan_changes is 'erasure=delete';
 
+-- What tenants want to spend in a month, of one dimension or of everything. `budget_id` stays with its alerts.
+create table usage_budgets (
+  tenant_id    uuid not null,
+  key          text not null check (key ~ '^[a-z][a-z0-9_]{0,62}$'),
+  budget_id    uuid not null,
+  dimension    text,
+  dimension_id smallint references usage_dimensions (dimension_id),
+  currency     text not null check (currency ~ '^[A-Z]{3}$'),
+  amount       numeric not null check (amount > 0),
+  thresholds   jsonb not null check (jsonb_typeof(thresholds) = 'array' and jsonb_array_length(thresholds) between 1 and 10),
+  version      bigint not null check (version > 0),
+  created_at   timestamptz not null,
+  updated_at   timestamptz not null,
+  primary key (tenant_id, key),
+  unique (tenant_id, budget_id)
+);
+comment on table usage_budgets is 'erasure=delete';
+
+-- Alerts of budgets are in money. The dimension of one of everything is the empty text.
+alter table usage_alerts add column kind text not null default 'USAGE', add column currency text;
+
+-- A rule that also tells when a month is forecast to pass its limit: `forecast_id` is what such alerts are of, each once in a month.
+alter table usage_alert_rules add column forecast_id uuid;
+alter table usage_alerts add column expected numeric, add column passes_at timestamptz;
+
 create function keep_plan_change() returns trigger language plpgsql set search_path = tenantry, pg_temp as $$
 begin
   insert into tenant_plan_changes (tenant_id, version, changed_at, plan, before)
@@ -55,6 +80,15 @@ alter table unit_costs enable row level security;
 alter table unit_costs force row level security;
 create policy operator_access on unit_costs to tenantry_operator using (true) with check (true);
 grant select, insert on unit_costs to tenantry_operator;
+
+alter table usage_budgets enable row level security;
+alter table usage_budgets force row level security;
+create policy tenant_isolation on usage_budgets to tenantry_tenant
+  using (tenant_id = current_setting('tenantry.tenant_id')::uuid)
+  with check (tenant_id = current_setting('tenantry.tenant_id')::uuid);
+create policy operator_access on usage_budgets to tenantry_operator using (true) with check (true);
+grant select, insert, update, delete on usage_budgets to tenantry_tenant;
+grant select, delete on usage_budgets to tenantry_operator;
 
 alter table tenant_plan_changes enable row level security;
 alter table tenant_plan_changes force row level security;

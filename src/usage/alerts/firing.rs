@@ -1,6 +1,6 @@
 //! Looks at what was used since the last look, and fires what is reached.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -8,14 +8,14 @@ use rust_decimal::Decimal;
 
 use super::{
     super::{
-        Dimensions, Usage,
+        Dimensions, Usage, Window,
         total::{Asked, decimal},
         window::Bounds,
     },
-    alert::Alert,
+    alert::{Alert, Kind},
     rule::Rule,
     store,
-    threshold::{self, percent_of},
+    threshold::{self, Threshold, percent_of},
 };
 use crate::{
     error::{Error, Result},
@@ -32,11 +32,11 @@ const TENANTS: usize = 100;
 const LONGEST: TimeDelta = TimeDelta::days(1200);
 
 /// What a tenant's rules are decided by, besides figures.
-struct Known {
-    catalogue: Arc<Catalogue>,
+pub(super) struct Known {
+    pub(super) catalogue: Arc<Catalogue>,
     /// None of a tenant that is no more.
-    snapshot: Option<Arc<Snapshot>>,
-    zone: Tz,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) zone: Tz,
 }
 
 impl Usage {
@@ -70,14 +70,17 @@ impl Usage {
         let known = self.known(tenant).await?;
         let tx = self.isolation.begin(&TenantScope::system("usage-alerts", tenant)).await?;
         let looks = store::take_looks(&tx).await?;
-        let mut entries = Vec::new();
+        let mut reached = self.overspent(&tx, &known, &looks).await?;
         for rule in store::rules(&tx).await? {
             let Some(span) = looks.get(&rule.dimension_id) else { continue };
-            for alert in self.reached(&tx, &known, &rule, *span).await? {
-                if store::insert(&tx, &alert).await? {
-                    let entry = Entry::new("UsageAlertFired", "alertRule", &alert.rule);
-                    entries.push(entry.change(None, Some(&alert))?);
-                }
+            reached.extend(self.reached(&tx, &known, &rule, *span).await?);
+            reached.extend(self.foreseen(&tx, &known, &rule, *span).await?);
+        }
+        let mut entries = Vec::new();
+        for alert in &reached {
+            if store::insert(&tx, alert).await? {
+                let subject = if alert.kind == Kind::Budget { "budget" } else { "alertRule" };
+                entries.push(Entry::new("UsageAlertFired", subject, &alert.rule).change(None, Some(alert))?);
             }
         }
         let fired = entries.len();
@@ -99,13 +102,10 @@ impl Usage {
 
     /// What is reached in the periods that the span touches. Where all has fired, no figure is read.
     async fn reached(&self, tx: &TenantTx, known: &Known, rule: &Rule, span: Bounds) -> Result<Vec<Alert>> {
-        let windows = periods(rule, span, known.zone)?;
+        let windows = periods(rule.created_at, rule.period.window(), span, known.zone)?;
         let Some(first) = windows.first() else { return Ok(Vec::new()) };
-        let fired = store::fired(tx, rule, first.0).await?;
-        let is_open = |(begin, _): &Bounds| {
-            let fired = fired.get(begin);
-            fired.is_none_or(|fired| rule.thresholds.iter().any(|threshold| !fired.contains(&threshold.to_string())))
-        };
+        let fired = store::fired(tx, rule.rule_id, first.0).await?;
+        let is_open = |(begin, _): &Bounds| is_open(&rule.thresholds, fired.get(begin));
         let windows: Vec<_> = windows.into_iter().filter(is_open).collect();
         if windows.is_empty() {
             return Ok(Vec::new());
@@ -130,7 +130,7 @@ impl Usage {
         Ok(alerts)
     }
 
-    async fn limit_of(&self, known: &Known, rule: &Rule) -> Result<Option<Decimal>> {
+    pub(super) async fn limit_of(&self, known: &Known, rule: &Rule) -> Result<Option<Decimal>> {
         let is_quota = known.catalogue.part::<QuotaKeys>()?.find(&rule.dimension).is_some();
         match (rule.limit, &known.snapshot) {
             (Some(limit), _) => Ok(Some(limit)),
@@ -143,19 +143,23 @@ impl Usage {
     }
 }
 
-/// Periods of which the span has a moment, without those that were over when the rule was made.
-fn periods(rule: &Rule, (first, last): Bounds, zone: Tz) -> Result<Vec<Bounds>> {
-    let first = first.max(rule.created_at).max(last - LONGEST);
-    if first > last {
-        // Late events of the period that the rule was made in.
-        let of_making =
-            rule.period.window().cover(rule.created_at, rule.created_at + TimeDelta::microseconds(1), zone)?;
-        return Ok(of_making.into_iter().filter(|(begin, _)| *begin <= last).collect());
-    }
-    rule.period.window().cover(first, last + TimeDelta::microseconds(1), zone)
+/// Whether there is a threshold that has not fired in the period.
+pub(super) fn is_open(thresholds: &[Threshold], fired: Option<&BTreeSet<String>>) -> bool {
+    fired.is_none_or(|fired| thresholds.iter().any(|threshold| !fired.contains(&threshold.to_string())))
 }
 
-fn alert(
+/// Periods of which the span has a moment, without those that were over when the rule was made.
+pub(super) fn periods(made: DateTime<Utc>, period: Window, (first, last): Bounds, zone: Tz) -> Result<Vec<Bounds>> {
+    let first = first.max(made).max(last - LONGEST);
+    if first > last {
+        // Late events of the period that the rule was made in.
+        let of_making = period.cover(made, made + TimeDelta::microseconds(1), zone)?;
+        return Ok(of_making.into_iter().filter(|(begin, _)| *begin <= last).collect());
+    }
+    period.cover(first, last + TimeDelta::microseconds(1), zone)
+}
+
+pub(super) fn alert(
     rule: &Rule,
     (period_begin, period_end): Bounds,
     crossing: threshold::Crossing,
@@ -164,10 +168,11 @@ fn alert(
 ) -> Alert {
     Alert {
         alert_id: UsageAlertId::generate(),
+        kind: Kind::Usage,
         rule_id: rule.rule_id,
         rule: rule.key.clone(),
         rule_version: rule.version,
-        dimension: rule.dimension.clone(),
+        dimension: Some(rule.dimension.clone()),
         labels: rule.labels.clone(),
         period: rule.period,
         period_begin,
@@ -177,6 +182,9 @@ fn alert(
         total,
         limit,
         percent: percent_of(total, limit),
+        currency: None,
+        expected: None,
+        passes_at: None,
         fired_at,
     }
 }

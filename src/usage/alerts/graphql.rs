@@ -9,9 +9,12 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 use super::{
-    super::graphql::{Quantity, entered, handle},
-    alert::Alert,
-    rule::{NewRule, NewThreshold, Period, Rule},
+    super::{
+        costs::Currency,
+        graphql::{Quantity, entered, handle},
+    },
+    alert::{Alert, Kind},
+    rule::{Foresight, NewRule, NewThreshold, Period, Rule},
     threshold::Threshold,
 };
 use crate::{
@@ -46,6 +49,10 @@ pub struct SetAlertRuleInput {
     thresholds: Option<Vec<AlertThresholdInput>>,
     /// What per cents are of. Where it is not given, the tenant's limit of the quota that has the dimension's key, as it is when it is looked at.
     limit: Option<Quantity>,
+    /// Also fires once in a month when the month is forecast to pass the limit: for rules by month, without labels. Fewer than 7 whole days of
+    /// history fire nothing.
+    #[graphql(default)]
+    forecast: bool,
     /// The version that you saw last; 0 where there was no such rule.
     expected_version: Option<i64>,
 }
@@ -109,6 +116,11 @@ impl AlertRule {
         self.0.limit
     }
 
+    /// Whether it also fires when the month is forecast to pass the limit.
+    async fn forecast(&self) -> bool {
+        self.0.forecast_id.is_some()
+    }
+
     async fn version(&self) -> i64 {
         self.0.version
     }
@@ -118,7 +130,7 @@ impl AlertRule {
     }
 }
 
-/// Usage has reached a threshold of a rule. It says how it was then: nothing of it changes.
+/// Usage has reached a threshold of a rule, or what it costs one of a budget. It says how it was then: nothing of it changes.
 #[derive(Debug)]
 pub struct UsageAlert(Alert);
 
@@ -128,7 +140,12 @@ impl UsageAlert {
         self.0.alert_id.to_string().into()
     }
 
-    /// The rule's key.
+    /// What it is about.
+    async fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The key of the rule or budget.
     async fn rule(&self) -> &str {
         &self.0.rule
     }
@@ -137,8 +154,9 @@ impl UsageAlert {
         self.0.rule_version
     }
 
-    async fn dimension(&self) -> &str {
-        &self.0.dimension
+    /// Null for a budget of everything.
+    async fn dimension(&self) -> Option<&str> {
+        self.0.dimension.as_deref()
     }
 
     async fn labels(&self) -> Json<&BTreeMap<String, String>> {
@@ -162,12 +180,12 @@ impl UsageAlert {
         self.0.threshold.into()
     }
 
-    /// From where on the threshold was reached, in the dimension's unit.
+    /// From where on the threshold was reached, in the dimension's unit, or in the budget's currency.
     async fn quantity(&self) -> Decimal {
         self.0.quantity
     }
 
-    /// What was used in the period until then.
+    /// What was used in the period until then, or what that cost.
     async fn total(&self) -> Decimal {
         self.0.total
     }
@@ -180,6 +198,21 @@ impl UsageAlert {
     /// How much of the limit the total was, with two digits after the point.
     async fn percent(&self) -> Option<Decimal> {
         self.0.percent
+    }
+
+    /// Of a forecast: what the month will come to.
+    async fn expected(&self) -> Option<Decimal> {
+        self.0.expected
+    }
+
+    /// Of a forecast: the begin of the day on which the limit will be passed, or when it was told for the same day.
+    async fn passes_at(&self) -> Option<DateTime<Utc>> {
+        self.0.passes_at
+    }
+
+    /// Of a budget: what quantity, total and limit are in.
+    async fn currency(&self) -> Option<&str> {
+        self.0.currency.map(Currency::code)
     }
 
     async fn fired_at(&self) -> DateTime<Utc> {
@@ -270,6 +303,7 @@ impl AlertMutation {
             period: input.period,
             thresholds: input.thresholds.map(|sent| sent.into_iter().map(threshold).collect()),
             limit: input.limit.map(|limit| limit.0),
+            foresight: if input.forecast { Foresight::EndOfMonth } else { Foresight::None },
         };
         let rule = handle(ctx)?.set_alert_rule(&scope, wanted, &conditions(ctx, input.expected_version)).await?;
         Ok(AlertRulePayload { rule: AlertRule(rule) })

@@ -2,13 +2,16 @@
 //!
 //! *Owns*: `usage_alert_rules`, `usage_alert_looks`, `usage_alerts`. *Rules*: what goes into totals marks what has to be looked at, in the
 //! same transaction (`store.rs` of usage); who looks takes the marks and fires in another (`firing.rs`). Figures are read from totals and
-//! inbox together, so a look has everything that was acknowledged before it; what comes later marks anew.
+//! inbox together, so a look has everything that was acknowledged before it; what comes later marks anew. What a month
+//! costs is looked at in the same way (`budgets`).
 //!
 //! *Emits*: AlertRuleSet, AlertRuleDeleted, UsageAlertFired; `tenantry_usage_alerts_total`, `tenantry_usage_alert_failures_total`,
 //! `tenantry_usage_alert_look_seconds`.
 
 mod alert;
+pub mod budgets;
 mod firing;
+mod foreseeing;
 pub mod graphql;
 mod rule;
 mod setting;

@@ -38,6 +38,9 @@ pub struct Rule {
     pub thresholds: Vec<Threshold>,
     /// What per cents are of; without it, the quota that has the dimension's key.
     pub limit: Option<Decimal>,
+    /// What alerts are of that tell when the month is forecast to pass the limit; none where nobody wants them.
+    #[serde(default)]
+    pub forecast_id: Option<AlertRuleId>,
     pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -53,6 +56,14 @@ pub struct NewRule {
     /// 80, 95 and 100 per cent where it is none.
     pub thresholds: Option<Vec<NewThreshold>>,
     pub limit: Option<String>,
+    pub foresight: Foresight,
+}
+
+/// Whether a rule also tells when its month is forecast to pass the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foresight {
+    None,
+    EndOfMonth,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +73,7 @@ pub enum NewThreshold {
 }
 
 /// More are nobody's.
-const MOST_THRESHOLDS: usize = 10;
+pub(super) const MOST_THRESHOLDS: usize = 10;
 
 impl Period {
     pub(super) fn window(self) -> Window {
@@ -111,6 +122,19 @@ impl NewRule {
             let rule = "is needed for thresholds in per cent: there is no quota with the dimension's key";
             return Err(Error::invalid("limit", rule));
         }
+        let forecast_id = match self.foresight {
+            Foresight::None => None,
+            Foresight::EndOfMonth if self.period != Period::Month || !labels.is_empty() => {
+                return Err(Error::invalid("forecast", "is of whole months, of all labels together"));
+            }
+            Foresight::EndOfMonth if limit.is_none() && !has_quota => {
+                return Err(Error::invalid(
+                    "limit",
+                    "is needed to forecast when it is passed: there is no quota with the dimension's key",
+                ));
+            }
+            Foresight::EndOfMonth => Some(AlertRuleId::generate()),
+        };
         Ok(Rule {
             key: self.key,
             rule_id: AlertRuleId::generate(),
@@ -120,6 +144,7 @@ impl NewRule {
             period: self.period,
             thresholds,
             limit,
+            forecast_id,
             version: 1,
             created_at: now,
             updated_at: now,
@@ -157,6 +182,8 @@ impl Rule {
             let rule = "stays as it was set; delete the rule, or set another";
             return Err(Error::invalid(*field, rule));
         }
+        // What has fired fires no more.
+        self.forecast_id = self.forecast_id.map(|new| before.forecast_id.unwrap_or(new));
         (self.rule_id, self.created_at, self.version) = (before.rule_id, before.created_at, before.version + 1);
         Ok(self)
     }

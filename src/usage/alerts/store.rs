@@ -8,14 +8,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    super::{total::decimal, window::Bounds},
-    alert::Alert,
+    super::{costs::Currency, total::decimal, window::Bounds},
+    alert::{Alert, Kind},
     rule::{Period, Rule},
 };
 use crate::{
     error::{Error, Result},
     isolation::{OperatorTx, TenantTx},
-    platform::ids::{TenantId, UsageAlertId},
+    platform::ids::{AlertRuleId, TenantId, UsageAlertId},
 };
 
 /// What goes one after the other: who sets and deletes rules of one tenant.
@@ -23,15 +23,16 @@ const LOCK_RULES: &str =
     "select pg_advisory_xact_lock(hashtextextended('tenantry.usage_alert_rules ' || $1::text, 0))::text";
 
 const RULES: &str = "
-    select key, rule_id, dimension, dimension_id, labels, period, thresholds, alert_limit::text as alert_limit, version, created_at, updated_at
+    select key, rule_id, dimension, dimension_id, labels, period, thresholds, alert_limit::text as alert_limit, forecast_id, version, created_at, updated_at
     from tenantry.usage_alert_rules where tenant_id = $1 and ($2::text is null or key = $2) order by key";
 
 const PUT: &str = "
     insert into tenantry.usage_alert_rules
-        (tenant_id, key, rule_id, dimension, dimension_id, labels, period, thresholds, alert_limit, version, created_at, updated_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::numeric, $10, $11, $12)
+        (tenant_id, key, rule_id, dimension, dimension_id, labels, period, thresholds, alert_limit, version, created_at, updated_at, forecast_id)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::numeric, $10, $11, $12, $13)
     on conflict (tenant_id, key) do update set
-        thresholds = excluded.thresholds, alert_limit = excluded.alert_limit, version = excluded.version, updated_at = excluded.updated_at";
+        thresholds = excluded.thresholds, alert_limit = excluded.alert_limit, version = excluded.version, updated_at = excluded.updated_at,
+        forecast_id = excluded.forecast_id";
 
 const MARK: &str = "
     insert into tenantry.usage_alert_looks (tenant_id, look_id, dimension_id, first_at, last_at)
@@ -55,13 +56,13 @@ const FIRED: &str = "
 const INSERT: &str = "
     insert into tenantry.usage_alerts
         (tenant_id, rule_id, period_begin, threshold, alert_id, period_end, period, rule, rule_version, dimension, labels, quantity, total,
-         alert_limit, percent, fired_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::numeric, $13::text::numeric, $14::text::numeric, $15::text::numeric, $16)
+         alert_limit, percent, fired_at, kind, currency, expected, passes_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::numeric, $13::text::numeric, $14::text::numeric, $15::text::numeric, $16, $17, $18, $19::text::numeric, $20)
     on conflict (tenant_id, rule_id, period_begin, threshold) do nothing";
 
 const ALERTS: &str = "
     select rule_id, period_begin, threshold, alert_id, period_end, period, rule, rule_version, dimension, labels, quantity::text as quantity,
-        total::text as total, alert_limit::text as alert_limit, percent::text as percent, fired_at
+        total::text as total, alert_limit::text as alert_limit, percent::text as percent, fired_at, kind, currency, expected::text as expected, passes_at
     from tenantry.usage_alerts where tenant_id = $1 and ($2::uuid is null or alert_id < $2) order by alert_id desc limit $3";
 
 pub(super) async fn lock_rules(tx: &TenantTx) -> Result<()> {
@@ -98,6 +99,7 @@ pub(super) async fn put(tx: &TenantTx, rule: &Rule) -> Result<()> {
         rule.version.into(),
         rule.created_at.into(),
         rule.updated_at.into(),
+        rule.forecast_id.into(),
     ];
     tx.execute(PUT, values).await?;
     Ok(())
@@ -133,11 +135,11 @@ pub(super) async fn take_looks(tx: &TenantTx) -> Result<HashMap<i16, Bounds>> {
 /// Thresholds of a rule that have fired, by period, from one on.
 pub(super) async fn fired(
     tx: &TenantTx,
-    rule: &Rule,
+    rule: AlertRuleId,
     from: DateTime<Utc>,
 ) -> Result<BTreeMap<DateTime<Utc>, BTreeSet<String>>> {
     let mut fired = BTreeMap::<_, BTreeSet<String>>::new();
-    for row in tx.rows(FIRED, [tx.tenant().into(), rule.rule_id.into(), from.into()]).await? {
+    for row in tx.rows(FIRED, [tx.tenant().into(), rule.into(), from.into()]).await? {
         fired.entry(row.try_get("", "period_begin")?).or_default().insert(row.try_get("", "threshold")?);
     }
     Ok(fired)
@@ -155,13 +157,17 @@ pub(super) async fn insert(tx: &TenantTx, alert: &Alert) -> Result<bool> {
         alert.period.name().into(),
         alert.rule.as_str().into(),
         alert.rule_version.into(),
-        alert.dimension.as_str().into(),
+        alert.dimension.as_deref().unwrap_or_default().into(),
         json(&alert.labels)?.into(),
         alert.quantity.to_string().into(),
         alert.total.to_string().into(),
         alert.limit.map(|limit| limit.to_string()).into(),
         alert.percent.map(|percent| percent.to_string()).into(),
         alert.fired_at.into(),
+        alert.kind.name().into(),
+        alert.currency.map(Currency::code).into(),
+        alert.expected.map(|expected| expected.to_string()).into(),
+        alert.passes_at.into(),
     ];
     Ok(tx.execute(INSERT, values).await? == 1)
 }
@@ -183,6 +189,7 @@ fn rule(row: &QueryResult) -> Result<Rule> {
         period: Period::parse(&row.try_get::<String>("", "period")?)?,
         thresholds: parsed(row.try_get("", "thresholds")?)?,
         limit: row.try_get::<Option<String>>("", "alert_limit")?.map(|text| decimal(&text)).transpose()?,
+        forecast_id: row.try_get("", "forecast_id")?,
         version: row.try_get("", "version")?,
         created_at: row.try_get("", "created_at")?,
         updated_at: row.try_get("", "updated_at")?,
@@ -193,10 +200,11 @@ fn alert(row: &QueryResult) -> Result<Alert> {
     let optional = |column| row.try_get::<Option<String>>("", column)?.map(|text| decimal(&text)).transpose();
     Ok(Alert {
         alert_id: row.try_get("", "alert_id")?,
+        kind: Kind::parse(&row.try_get::<String>("", "kind")?)?,
         rule_id: row.try_get("", "rule_id")?,
         rule: row.try_get("", "rule")?,
         rule_version: row.try_get("", "rule_version")?,
-        dimension: row.try_get("", "dimension")?,
+        dimension: Some(row.try_get::<String>("", "dimension")?).filter(|key| !key.is_empty()),
         labels: parsed(row.try_get("", "labels")?)?,
         period: Period::parse(&row.try_get::<String>("", "period")?)?,
         period_begin: row.try_get("", "period_begin")?,
@@ -206,14 +214,17 @@ fn alert(row: &QueryResult) -> Result<Alert> {
         total: decimal(&row.try_get::<String>("", "total")?)?,
         limit: optional("alert_limit")?,
         percent: optional("percent")?,
+        expected: optional("expected")?,
+        passes_at: row.try_get("", "passes_at")?,
+        currency: row.try_get::<Option<String>>("", "currency")?.map(|code| Currency::parse(&code)).transpose()?,
         fired_at: row.try_get("", "fired_at")?,
     })
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<Value> {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(Error::internal)
 }
 
-fn parsed<T: DeserializeOwned>(value: Value) -> Result<T> {
+pub(super) fn parsed<T: DeserializeOwned>(value: Value) -> Result<T> {
     serde_json::from_value(value).map_err(Error::internal)
 }

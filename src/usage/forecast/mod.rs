@@ -7,6 +7,7 @@ pub mod graphql;
 mod model;
 mod telling;
 
+pub(in crate::usage) use self::model::Days;
 pub use self::{
     model::Model,
     telling::{CostForecast, Forecast},

@@ -29,7 +29,7 @@ const WEEK: usize = 7;
 
 /// What following days will be, each within an interval. Nothing is negative, and each interval has its point in it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Days {
+pub(in crate::usage) struct Days {
     pub(super) model: Model,
     pub(super) points: Vec<f64>,
     pub(super) lower: Vec<f64>,

@@ -94,6 +94,9 @@ const METER: &str = "mutation { defineUsageDimension(input: {key: \"metered\", u
 const CLOSE_USAGE: &str = "mutation($id: ID!) { closeUsage(input: {tenantId: $id, until: \"2020-01-01T00:00:00Z\"}) { closing { closedUntil } } }";
 const RECORD_USAGE: &str = "mutation($event: UsageEventInput!) { recordUsage(input: {events: [$event]}) { accepted } }";
 const ALERT: &str = "mutation($input: SetAlertRuleInput!) { setAlertRule(input: $input) { rule { key } } }";
+const PRICE: &str = "mutation($from: DateTime!, $components: JSON!) { setPrice(input: {currency: \"EUR\", effectiveFrom: $from, components: $components}) {
+    price { id } } }";
+const BUDGET: &str = "mutation($input: SetBudgetInput!) { setBudget(input: $input) { budget { version } } }";
 const NO_ALERT: &str = "mutation { deleteAlertRule(input: {key: \"max_users\"}) { rule { key } } }";
 const GIVE: &str = "mutation($id: ID!, $reason: String!) {
     defineResource(input: {resourceKind: \"models\", key: \"max_users\", name: \"A model\"}) { resource { key } }
@@ -148,6 +151,7 @@ impl Neighbours {
         neighbours.have_entitlements(&neighbours.b).await;
         neighbours.a_grant = neighbours.have_entitlements(&neighbours.a).await;
         neighbours.admin.ok(METER, json!({})).await;
+        neighbours.have_prices().await;
         neighbours.have_usage(&neighbours.b, &neighbours.service).await;
         neighbours.have_usage(&neighbours.a, &neighbours.a_service).await;
         neighbours.have_partners().await;
@@ -264,11 +268,21 @@ impl Neighbours {
         self.app.app.usage.fire_alerts().await.unwrap();
     }
 
+    /// What all that is metered costs.
+    async fn have_prices(&self) {
+        let quarter = chrono::TimeDelta::minutes(15);
+        let from = chrono::DurationRound::duration_trunc(self.app.app.clock.now(), quarter).unwrap();
+        let components = json!([{ "usage": { "dimension": "metered", "rate": { "perUnit": { "unitPrice": "1" } } } }]);
+        self.admin.ok(PRICE, json!({ "from": from, "components": components })).await;
+    }
+
     /// A rule that what was used has reached.
     async fn be_alerted(&self, tenant: &Tenant, service: &Client) {
         let rule = json!({ "key": "max_users", "dimension": "metered", "labels": { "label": tenant.canary }, "period": "MONTH",
             "thresholds": [{ "quantity": "1" }], "limit": "10" });
         service.ok(ALERT, json!({ "input": rule })).await;
+        let budget = json!({ "key": "max_users", "dimension": "metered", "currency": "EUR", "amount": "1" });
+        service.ok(BUDGET, json!({ "input": budget })).await;
     }
 
     /// What followers of alerts hear of: a rule that is set again is another.

@@ -302,7 +302,7 @@ pub fn anything(_: &str, argument: &Argument) -> Value {
         "Int" => json!(1),
         "Float" => json!(1.5),
         "Boolean" => json!(false),
-        "Decimal" => json!("1"),
+        "Decimal" | "UsageQuantity" => json!("1"),
         "DateTime" => json!("2026-01-01T00:00:00Z"),
         "JSON" => json!({}),
         other => panic!("operation.rs does not know what a {other} looks like: add it to `anything`"),
