@@ -118,7 +118,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 22] = [
+const TASKS: [Task; 23] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -148,6 +148,11 @@ const TASKS: [Task; 22] = [
         name: "old analytics",
         every: TimeDelta::hours(1),
         run: |app| async { Ok(if app.analytics.remove_old().await? { Left::More } else { Left::Nothing }) }.boxed(),
+    },
+    Task {
+        name: "silent days",
+        every: TimeDelta::minutes(10),
+        run: |app| async { app.usage.mark_days_that_are_over().await.map(|()| Left::Nothing) }.boxed(),
     },
     Task {
         name: "reservations",

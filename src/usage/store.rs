@@ -296,6 +296,39 @@ const MEMBERS_OF_EVENTS: &str = concat!(
     " group by 1, 2 order by 1, 2"
 );
 
+/// Of different subjects of each stretch, how many were seen first in each of its windows: one look at each row, however many windows there are.
+macro_rules! firsts {
+    () => {
+        "firsts as (
+            select stretch, member, min(place) as place
+            from seen join unnest($5::bigint[]) with ordinality as stretches (stretch, place) using (place) group by stretch, member
+        )
+        select place, count(*) as members from firsts group by place order by place"
+    };
+}
+
+const FIRSTS_OF_TOTALS: &str = concat!(
+    "with ", windows!(), ", seen as (
+        select windows.place, member from windows join tenantry.usage_members known
+            on known.tenant_id = $1 and known.dimension_id = $2 and known.begins >= windows.begins and known.begins < windows.ends
+        union all
+        select place, md5(subject)::uuid from (", events!("usage_inbox"), ") waiting where subject <> ''
+    ), ", firsts!()
+);
+
+const FIRSTS_OF_EVENTS: &str = concat!(
+    "with ",
+    windows!(),
+    ", happened as (",
+    events!("usage_inbox"),
+    " union all ",
+    events!("usage_events"),
+    "), seen as (
+        select place, md5(subject)::uuid as member from happened where subject <> ''
+    ), ",
+    firsts!()
+);
+
 /// Each quantity holds until the next of the same labels, and the last one until now.
 const AVERAGES: &str = concat!(
     "with ", windows!(), ", points as (
@@ -352,6 +385,21 @@ impl Question<'_> {
             Ok((place(row)?, row.try_get("", "labels")?, row.try_get::<i64>("", "members")?))
         };
         rows.iter().map(member).collect()
+    }
+
+    /// How many different subjects, whatever their labels, came with each window to those of the windows of its stretch before it. Windows follow
+    /// each other; `stretches` has the stretch of each.
+    pub(super) async fn firsts(
+        &self,
+        tx: &TenantTx,
+        stretches: Vec<i64>,
+        is_of_totals: bool,
+    ) -> Result<Vec<(usize, i64)>> {
+        let statement = if is_of_totals { FIRSTS_OF_TOTALS } else { FIRSTS_OF_EVENTS };
+        let mut values = self.values();
+        values.push(stretches.into());
+        let rows = tx.rows(statement, values).await?;
+        rows.iter().map(|row| Ok((place(row)?, row.try_get::<i64>("", "members")?))).collect()
     }
 
     pub(super) async fn averages(&self, tx: &TenantTx) -> Result<Vec<Found>> {

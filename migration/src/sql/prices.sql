@@ -58,6 +58,9 @@ alter table usage_alerts add column kind text not null default 'USAGE', add colu
 
 -- A rule that also tells when a month is forecast to pass its limit: `forecast_id` is what such alerts are of, each once in a month.
 alter table usage_alert_rules add column forecast_id uuid;
+-- The same for days that are unlike those before; `compared_on` is the last day that was over when it was marked to be looked at.
+alter table usage_alert_rules add column anomaly_id uuid, add column compared_on date;
+create index usage_alert_rules_anomaly_idx on usage_alert_rules (tenant_id) where anomaly_id is not null;
 alter table usage_alerts add column expected numeric, add column passes_at timestamptz;
 
 create function keep_plan_change() returns trigger language plpgsql set search_path = tenantry, pg_temp as $$

@@ -34,6 +34,10 @@ pub enum Kind {
     Budget,
     /// What a month will come to is more than the limit of a rule.
     Forecast,
+    /// Far more was used on a day than is usual on its weekday.
+    Spike,
+    /// Nothing was used on a day, where something is on its weekday.
+    Silence,
 }
 
 impl Kind {
@@ -42,6 +46,8 @@ impl Kind {
             Self::Usage => "USAGE",
             Self::Budget => "BUDGET",
             Self::Forecast => "FORECAST",
+            Self::Spike => "SPIKE",
+            Self::Silence => "SILENCE",
         }
     }
 
@@ -50,6 +56,8 @@ impl Kind {
             "USAGE" => Ok(Self::Usage),
             "BUDGET" => Ok(Self::Budget),
             "FORECAST" => Ok(Self::Forecast),
+            "SPIKE" => Ok(Self::Spike),
+            "SILENCE" => Ok(Self::Silence),
             _ => Err(Error::internal(format!("{name:?} is no kind of alerts"))),
         }
     }
@@ -81,7 +89,8 @@ pub struct Alert {
     /// Of budgets: what quantity, total and limit are in.
     #[serde(default)]
     pub currency: Option<Currency>,
-    /// Of forecasts: what the month will come to, and the begin of the day on which it passes the limit, or now.
+    /// Of forecasts: what the month will come to, and the begin of the day on which it passes the limit, or now. Of spikes and silences: what
+    /// is usual.
     #[serde(default)]
     pub expected: Option<Decimal>,
     #[serde(default)]

@@ -74,6 +74,7 @@ impl Usage {
         for rule in store::rules(&tx).await? {
             let Some(span) = looks.get(&rule.dimension_id) else { continue };
             reached.extend(self.reached(&tx, &known, &rule, *span).await?);
+            reached.extend(self.unusual(&tx, &known, &rule, *span).await?);
             reached.extend(self.foreseen(&tx, &known, &rule, *span).await?);
         }
         let mut entries = Vec::new();
@@ -93,7 +94,7 @@ impl Usage {
         Ok(fired)
     }
 
-    async fn known(&self, tenant: TenantId) -> Result<Known> {
+    pub(super) async fn known(&self, tenant: TenantId) -> Result<Known> {
         let snapshots = self.tenancy.snapshots();
         let (catalogue, snapshot) = (snapshots.catalogue().await?, snapshots.get(tenant).await?);
         let zone = snapshot.as_ref().and_then(|known| known.tenant.profile.time_zone.as_deref()?.parse().ok());

@@ -14,7 +14,7 @@ use super::{
         graphql::{Quantity, entered, handle},
     },
     alert::{Alert, Kind},
-    rule::{Foresight, NewRule, NewThreshold, Period, Rule},
+    rule::{Comparison, Foresight, NewRule, NewThreshold, Period, Rule},
     threshold::Threshold,
 };
 use crate::{
@@ -53,6 +53,10 @@ pub struct SetAlertRuleInput {
     /// history fire nothing.
     #[graphql(default)]
     forecast: bool,
+    /// Also fires once on a day that is unlike the same weekdays of the 8 weeks before: more than six robust deviations above their median, or
+    /// without any use when the day is over and each of them had some. For rules by day; fewer than 4 weeks of history fire nothing.
+    #[graphql(default)]
+    anomaly: bool,
     /// The version that you saw last; 0 where there was no such rule.
     expected_version: Option<i64>,
 }
@@ -119,6 +123,11 @@ impl AlertRule {
     /// Whether it also fires when the month is forecast to pass the limit.
     async fn forecast(&self) -> bool {
         self.0.forecast_id.is_some()
+    }
+
+    /// Whether it also fires on days that are unlike those before.
+    async fn anomaly(&self) -> bool {
+        self.0.anomaly_id.is_some()
     }
 
     async fn version(&self) -> i64 {
@@ -200,7 +209,7 @@ impl UsageAlert {
         self.0.percent
     }
 
-    /// Of a forecast: what the month will come to.
+    /// Of a forecast: what the month will come to. Of a spike or a silence: what is usual, the median of the weekdays before.
     async fn expected(&self) -> Option<Decimal> {
         self.0.expected
     }
@@ -303,6 +312,7 @@ impl AlertMutation {
             period: input.period,
             thresholds: input.thresholds.map(|sent| sent.into_iter().map(threshold).collect()),
             limit: input.limit.map(|limit| limit.0),
+            comparison: if input.anomaly { Comparison::SameWeekdays } else { Comparison::None },
             foresight: if input.forecast { Foresight::EndOfMonth } else { Foresight::None },
         };
         let rule = handle(ctx)?.set_alert_rule(&scope, wanted, &conditions(ctx, input.expected_version)).await?;

@@ -41,6 +41,9 @@ pub struct Rule {
     /// What alerts are of that tell when the month is forecast to pass the limit; none where nobody wants them.
     #[serde(default)]
     pub forecast_id: Option<AlertRuleId>,
+    /// What alerts are of that tell of days that are unlike those before; none where nobody wants them.
+    #[serde(default)]
+    pub anomaly_id: Option<AlertRuleId>,
     pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -57,6 +60,7 @@ pub struct NewRule {
     pub thresholds: Option<Vec<NewThreshold>>,
     pub limit: Option<String>,
     pub foresight: Foresight,
+    pub comparison: Comparison,
 }
 
 /// Whether a rule also tells when its month is forecast to pass the limit.
@@ -64,6 +68,13 @@ pub struct NewRule {
 pub enum Foresight {
     None,
     EndOfMonth,
+}
+
+/// Whether a rule also tells of days that are unlike those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    None,
+    SameWeekdays,
 }
 
 #[derive(Clone, Debug)]
@@ -135,6 +146,13 @@ impl NewRule {
             }
             Foresight::EndOfMonth => Some(AlertRuleId::generate()),
         };
+        let anomaly_id = match self.comparison {
+            Comparison::None => None,
+            Comparison::SameWeekdays if self.period != Period::Day => {
+                return Err(Error::invalid("anomaly", "is of days: the rule's period must be `DAY`"));
+            }
+            Comparison::SameWeekdays => Some(AlertRuleId::generate()),
+        };
         Ok(Rule {
             key: self.key,
             rule_id: AlertRuleId::generate(),
@@ -145,6 +163,7 @@ impl NewRule {
             thresholds,
             limit,
             forecast_id,
+            anomaly_id,
             version: 1,
             created_at: now,
             updated_at: now,
@@ -184,6 +203,7 @@ impl Rule {
         }
         // What has fired fires no more.
         self.forecast_id = self.forecast_id.map(|new| before.forecast_id.unwrap_or(new));
+        self.anomaly_id = self.anomaly_id.map(|new| before.anomaly_id.unwrap_or(new));
         (self.rule_id, self.created_at, self.version) = (before.rule_id, before.created_at, before.version + 1);
         Ok(self)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::QueryResult;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -23,20 +23,32 @@ const LOCK_RULES: &str =
     "select pg_advisory_xact_lock(hashtextextended('tenantry.usage_alert_rules ' || $1::text, 0))::text";
 
 const RULES: &str = "
-    select key, rule_id, dimension, dimension_id, labels, period, thresholds, alert_limit::text as alert_limit, forecast_id, version, created_at, updated_at
+    select key, rule_id, dimension, dimension_id, labels, period, thresholds, alert_limit::text as alert_limit, forecast_id, anomaly_id, version, created_at, updated_at
     from tenantry.usage_alert_rules where tenant_id = $1 and ($2::text is null or key = $2) order by key";
 
 const PUT: &str = "
     insert into tenantry.usage_alert_rules
-        (tenant_id, key, rule_id, dimension, dimension_id, labels, period, thresholds, alert_limit, version, created_at, updated_at, forecast_id)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::numeric, $10, $11, $12, $13)
+        (tenant_id, key, rule_id, dimension, dimension_id, labels, period, thresholds, alert_limit, version, created_at, updated_at, forecast_id, anomaly_id)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::numeric, $10, $11, $12, $13, $14)
     on conflict (tenant_id, key) do update set
         thresholds = excluded.thresholds, alert_limit = excluded.alert_limit, version = excluded.version, updated_at = excluded.updated_at,
-        forecast_id = excluded.forecast_id";
+        forecast_id = excluded.forecast_id, anomaly_id = excluded.anomaly_id";
 
 const MARK: &str = "
     insert into tenantry.usage_alert_looks (tenant_id, look_id, dimension_id, first_at, last_at)
     values ($1, gen_random_uuid(), $2, $3, $3)";
+
+const TO_COMPARE: &str = "
+    select distinct tenant_id from tenantry.usage_alert_rules
+    where anomaly_id is not null and (compared_on is null or compared_on < $1) and tenant_id > $2 order by tenant_id limit $3";
+
+const MARK_DAY: &str = "
+    with due as (
+        update tenantry.usage_alert_rules set compared_on = $2
+        where tenant_id = $1 and anomaly_id is not null and (compared_on is null or compared_on < $2) returning dimension_id
+    )
+    insert into tenantry.usage_alert_looks (tenant_id, look_id, dimension_id, first_at, last_at)
+    select distinct on (dimension_id) $1::uuid, gen_random_uuid(), dimension_id, $3::timestamptz, $3::timestamptz from due";
 
 const TENANTS: &str = "
     select distinct tenant_id from tenantry.usage_alert_looks where tenant_id > $1 order by tenant_id limit $2";
@@ -100,6 +112,7 @@ pub(super) async fn put(tx: &TenantTx, rule: &Rule) -> Result<()> {
         rule.created_at.into(),
         rule.updated_at.into(),
         rule.forecast_id.into(),
+        rule.anomaly_id.into(),
     ];
     tx.execute(PUT, values).await?;
     Ok(())
@@ -121,6 +134,23 @@ pub(super) async fn mark(tx: &TenantTx, rule: &Rule) -> Result<()> {
 pub(super) async fn tenants_to_look_at(tx: &OperatorTx, after: TenantId, limit: usize) -> Result<Vec<TenantId>> {
     let rows = tx.rows(TENANTS, [after.into(), (limit as i64).into()]).await?;
     rows.iter().map(|row| Ok(row.try_get("", "tenant_id")?)).collect()
+}
+
+/// Up to `limit` tenants behind `after` that have a rule for which a day was not looked at that is over somewhere.
+pub(super) async fn tenants_to_compare(
+    tx: &OperatorTx,
+    latest: NaiveDate,
+    after: TenantId,
+    limit: usize,
+) -> Result<Vec<TenantId>> {
+    let rows = tx.rows(TO_COMPARE, [latest.into(), after.into(), (limit as i64).into()]).await?;
+    rows.iter().map(|row| Ok(row.try_get("", "tenant_id")?)).collect()
+}
+
+/// Has rules that compare days looked at for one that is over, once.
+pub(super) async fn mark_day(tx: &TenantTx, over: NaiveDate, begin: DateTime<Utc>) -> Result<()> {
+    tx.execute(MARK_DAY, [tx.tenant().into(), over.into(), begin.into()]).await?;
+    Ok(())
 }
 
 /// Takes what has to be looked at, until this transaction commits: by dimension, from the first moment to the last.
@@ -190,6 +220,7 @@ fn rule(row: &QueryResult) -> Result<Rule> {
         thresholds: parsed(row.try_get("", "thresholds")?)?,
         limit: row.try_get::<Option<String>>("", "alert_limit")?.map(|text| decimal(&text)).transpose()?,
         forecast_id: row.try_get("", "forecast_id")?,
+        anomaly_id: row.try_get("", "anomaly_id")?,
         version: row.try_get("", "version")?,
         created_at: row.try_get("", "created_at")?,
         updated_at: row.try_get("", "updated_at")?,

@@ -160,7 +160,7 @@ impl Bill<'_> {
         let months = Window::Month.cover(first.0, last.1, self.zone)?;
         let mut moments: Vec<_> = windows.iter().flat_map(|(begin, end)| [*begin, *end]).collect();
         moments.dedup();
-        let told = self.told(tx, timeline::spans(&months, &plans, &prices), &moments).await?;
+        let told = self.told(tx, timeline::spans(&months, &plans, &prices), &moments, self.dimensions.all()).await?;
         Ok(windows.iter().map(|window| self.window(*window, &told)).collect())
     }
 
@@ -175,7 +175,9 @@ impl Bill<'_> {
     ) -> Result<Vec<Decimal>> {
         let prices = store::prices(tx, Some(self.currency)).await?;
         let plans = self.plans(tx).await?;
-        let told = self.told(tx, timeline::spans(&[month], &plans, &prices), &[month.0, month.1]).await?;
+        let told = self
+            .told(tx, timeline::spans(&[month], &plans, &prices), &[month.0, month.1], std::slice::from_ref(dimension))
+            .await?;
         let cost = |added: &Decimal| {
             let mut sum = self.currency.round(Decimal::ZERO);
             for told in &told {
@@ -187,12 +189,12 @@ impl Bill<'_> {
                 let used = Used { quantity, units: units(quantity, dimension) };
                 let share = share(month, begin, end);
                 let lines =
-                    tariff::lines(&price.components, self.currency, Part { whole: share, so_far: share }, |_| used)?;
+                    tariff::lines(&price.components, self.currency, Part { whole: share, so_far: share }, |_| used);
                 sum += lines.iter().find(of_dimension).map(|line| line.amount).unwrap_or_default();
             }
-            Ok(sum)
+            sum
         };
-        added.iter().map(cost).collect()
+        Ok(added.iter().map(cost).collect())
     }
 
     async fn plans(&self, tx: &TenantTx) -> Result<Plans> {
@@ -200,7 +202,14 @@ impl Bill<'_> {
         Ok(Plans { since: self.tenant.created_at, present: self.tenant.plan.clone(), changes })
     }
 
-    async fn told<'p>(&self, tx: &TenantTx, spans: Vec<Span<'p>>, moments: &[DateTime<Utc>]) -> Result<Vec<Told<'p>>> {
+    /// What was used of some dimensions; nothing, of others.
+    async fn told<'p>(
+        &self,
+        tx: &TenantTx,
+        spans: Vec<Span<'p>>,
+        moments: &[DateTime<Utc>],
+        dimensions: &[Dimension],
+    ) -> Result<Vec<Told<'p>>> {
         let mut told: Vec<Told<'p>> = Vec::new();
         for span in spans {
             if let Some(stretch) = Stretch::new(span.month, span.bounds, moments) {
@@ -208,7 +217,7 @@ impl Bill<'_> {
             }
         }
         let mut figures: Vec<HashMap<&str, Vec<Decimal>>> = vec![HashMap::new(); told.len()];
-        for dimension in self.dimensions.all() {
+        for dimension in dimensions {
             let asks = |told: &Told<'_>| {
                 told.span.price.components.iter().any(|component| component.dimension() == Some(&dimension.key))
             };
@@ -221,13 +230,13 @@ impl Bill<'_> {
         }
         for (told, figures) in told.iter_mut().zip(&figures) {
             for place in 0..told.stretch.stops.len() {
-                told.lines.push(self.lines(told, place, figures)?);
+                told.lines.push(self.lines(told, place, figures));
             }
         }
         Ok(told)
     }
 
-    fn lines(&self, told: &Told<'_>, stop: usize, figures: &HashMap<&str, Vec<Decimal>>) -> Result<Vec<Line>> {
+    fn lines(&self, told: &Told<'_>, stop: usize, figures: &HashMap<&str, Vec<Decimal>>) -> Vec<Line> {
         let Told { span: Span { month, bounds: (begin, end), price }, stretch, .. } = told;
         let part = Part { whole: share(*month, *begin, *end), so_far: share(*month, *begin, stretch.stops[stop]) };
         tariff::lines(&price.components, self.currency, part, |key| {

@@ -12,6 +12,7 @@ use super::{
     price::UnitCost,
     reading::{self, Stretch},
     store,
+    tariff::MOST,
 };
 use crate::{
     error::Result,
@@ -118,7 +119,8 @@ impl Bill<'_> {
         // Of the month that the moment is in or ends.
         let by = |month: Bounds, at: DateTime<Utc>| {
             let of_month = runs.iter().zip(&figures).filter(|(run, _)| run.stretch.month == month);
-            let paid = of_month.filter_map(|(run, figures)| Some(figures[run.stretch.stop_at(at)?] * run.cost));
+            let paid = of_month.filter_map(|(run, figures)| Some((figures[run.stretch.stop_at(at)?], run.cost)));
+            let paid = paid.map(|(quantity, cost)| quantity.checked_mul(cost).map_or(MOST, |paid| paid.min(MOST)));
             self.currency.round(paid.sum())
         };
         for window in windows {

@@ -7,8 +7,9 @@ use rust_decimal::Decimal;
 use super::{
     super::{
         Aggregation, Dimension, Window,
+        store::Question,
         total::{Asked, decimal},
-        window::Bounds,
+        window::{self, Bounds},
     },
     timeline::share,
 };
@@ -25,7 +26,7 @@ pub(in crate::usage) struct Stretch {
     pub(super) stops: Vec<DateTime<Utc>>,
 }
 
-/// A stretch up to one of its stops, or from one to the next.
+/// What lies between two stops of a stretch, or a part of it.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     stretch: usize,
@@ -61,6 +62,9 @@ pub(in crate::usage) async fn figures(
     now: DateTime<Utc>,
 ) -> Result<Vec<Vec<Decimal>>> {
     let pieces = pieces(dimension.aggregation, stretches, zone)?;
+    if dimension.aggregation == Aggregation::UniqueCount && !pieces.is_empty() {
+        return different(tx, dimension, (stretches, &pieces), now).await;
+    }
     let mut found: Vec<Option<Decimal>> = vec![None; pieces.len()];
     if !pieces.is_empty() {
         let windows: Vec<_> = pieces.iter().map(|piece| piece.bounds).collect();
@@ -79,8 +83,40 @@ pub(in crate::usage) async fn figures(
     Ok(added_up(dimension.aggregation, stretches, &pieces, &found))
 }
 
-/// Different ones are counted anew from the begin to each stop; what else there is is told by what is between stops: day by day where each day
-/// counts by itself, or is rounded, so that a month is the same by whatever stops.
+/// Each is counted once, with the first piece of its stretch that it was seen in; where more were reported without a name, these.
+async fn different(
+    tx: &TenantTx,
+    dimension: &Dimension,
+    (stretches, pieces): (&[Stretch], &[Piece]),
+    now: DateTime<Utc>,
+) -> Result<Vec<Vec<Decimal>>> {
+    let windows: Vec<_> = pieces.iter().map(|piece| piece.bounds).collect();
+    let question =
+        Question { tenant: tx.tenant(), dimension: dimension.dimension_id, windows: &windows, now, only: Some("{}") };
+    let levels = window::pieces(&windows);
+    let mut seen = vec![(Decimal::ZERO, Decimal::ZERO); pieces.len()];
+    let of_none = || Error::internal("a window that was not asked for");
+    for found in question.figures(tx, levels.as_deref(), "peak").await? {
+        seen.get_mut(found.window).ok_or_else(of_none)?.0 = decimal(&found.peak)?;
+    }
+    let of_stretches = pieces.iter().map(|piece| piece.stretch as i64).collect();
+    for (place, members) in question.firsts(tx, of_stretches, levels.is_some()).await? {
+        seen.get_mut(place).ok_or_else(of_none)?.1 = Decimal::from(members);
+    }
+    let mut figures: Vec<Vec<Decimal>> =
+        stretches.iter().map(|stretch| vec![Decimal::ZERO; stretch.stops.len()]).collect();
+    let (mut stretch, mut most, mut members) = (0, Decimal::ZERO, Decimal::ZERO);
+    for (piece, (peak, firsts)) in pieces.iter().zip(seen) {
+        if piece.stretch != stretch {
+            (stretch, most, members) = (piece.stretch, Decimal::ZERO, Decimal::ZERO);
+        }
+        (most, members) = (most.max(peak), members + firsts);
+        figures[piece.stretch][piece.stop] = most.max(members).normalize();
+    }
+    Ok(figures)
+}
+
+/// What lies between stops: day by day where each day counts by itself, or is rounded, so that a month is the same by whatever stops.
 fn pieces(aggregation: Aggregation, stretches: &[Stretch], zone: Tz) -> Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     for (place, stretch) in stretches.iter().enumerate() {
@@ -88,7 +124,6 @@ fn pieces(aggregation: Aggregation, stretches: &[Stretch], zone: Tz) -> Result<V
         for (stop, to) in stretch.stops.iter().copied().enumerate() {
             let mut add = |bounds| pieces.push(Piece { stretch: place, stop, bounds });
             match aggregation {
-                Aggregation::UniqueCount => add((stretch.begin, to)),
                 Aggregation::DailyUniqueCount | Aggregation::TimeWeightedAverage => {
                     for (begin, end) in Window::Day.cover(from, to, zone)? {
                         add((begin.max(from), end.min(to)));
@@ -117,7 +152,6 @@ fn added_up(
             (stretch, so_far) = (piece.stretch, None);
         }
         so_far = match (aggregation, so_far, *found) {
-            (Aggregation::UniqueCount, _, found) => found,
             (_, known, None) => known,
             (_, None, found) | (Aggregation::Last, _, found) => found,
             (Aggregation::Max, Some(known), Some(found)) => Some(known.max(found)),

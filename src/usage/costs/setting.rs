@@ -21,7 +21,6 @@ use crate::{
 pub struct NewPrice {
     pub plan: Option<String>,
     pub currency: String,
-    /// Now where it is none: from the next quarter of an hour on.
     pub effective_from: DateTime<Utc>,
     pub components: Value,
 }

@@ -4,8 +4,6 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{super::quantity, currency::Currency};
-use crate::error::{Error, Result};
-
 /// A decimal number that is not negative, as text: at most 15 digits before the point and 9 after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
@@ -113,22 +111,19 @@ pub struct Line {
     pub amount: Decimal,
 }
 
+/// No line is more: sums of lines stay within what numbers can hold.
+pub(super) const MOST: Decimal = Decimal::from_parts(1_661_992_960, 1_808_227_885, 5, false, 0);
+
 /// A line for each component, in their order. Each is rounded by itself: the sum of lines is exact.
-pub fn lines(
-    components: &[Component],
-    currency: Currency,
-    part: Part,
-    used: impl Fn(&str) -> Used,
-) -> Result<Vec<Line>> {
+pub fn lines(components: &[Component], currency: Currency, part: Part, used: impl Fn(&str) -> Used) -> Vec<Line> {
     let line = |component: &Component| {
         let (kind, dimension) = (component.kind(), component.dimension());
         let mut used = dimension.map(&used).unwrap_or_default();
         if kind == Kind::Seat {
             used.units = used.quantity;
         }
-        let amount = component.cost(used.units, part);
-        let amount = amount.ok_or_else(|| Error::internal("a cost is beyond what numbers can hold"))?;
-        Ok(Line { kind, dimension: dimension.map(ToOwned::to_owned), used, amount: currency.round(amount) })
+        let amount = component.cost(used.units, part).map_or(MOST, |amount| amount.min(MOST));
+        Line { kind, dimension: dimension.map(ToOwned::to_owned), used, amount: currency.round(amount) }
     };
     components.iter().map(line).collect()
 }
@@ -291,15 +286,19 @@ mod tests {
             rate: Rate::PerUnit { unit_price: Exact(number("0.0333")) },
         };
         let used = |_: &str| Used { quantity: number("500"), units: number("0.5") };
-        let lines = lines(&[component("a"), component("b")], eur, Part::MONTH, used).unwrap();
+        let lines = lines(&[component("a"), component("b")], eur, Part::MONTH, used);
         let amounts: Vec<_> = lines.iter().map(|line| line.amount.to_string()).collect();
         assert_eq!(amounts, ["0.02", "0.02"]);
     }
 
     #[test]
-    fn what_is_beyond_numbers_is_an_error_and_no_panic() {
+    fn what_is_beyond_numbers_is_the_most_and_no_panic() {
         let rate = Rate::PerUnit { unit_price: Exact(number("999999999999999.999999999")) };
         assert_eq!(rate.cost(Decimal::MAX, Decimal::ONE), None);
+        let component = Component::Usage { dimension: "a".to_owned(), included: Exact::default(), rate };
+        let used = |_: &str| Used { quantity: Decimal::MAX, units: Decimal::MAX };
+        let line = lines(&[component], Currency::parse("EUR").unwrap(), Part::MONTH, used).remove(0);
+        assert_eq!(line.amount, number("100000000000000000000"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod alerts;
 mod consumer;
 mod costs;
 mod faces;
+mod foresight;
 mod periods;
 mod storm;
 mod stream;

@@ -1,6 +1,6 @@
 //! Compares what months have cost with budgets.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use rust_decimal::Decimal;
 
@@ -31,7 +31,7 @@ impl Usage {
         looks: &HashMap<i16, Bounds>,
     ) -> Result<Vec<Alert>> {
         let (Some(snapshot), false) = (&known.snapshot, looks.is_empty()) else { return Ok(Vec::new()) };
-        let mut reached = Vec::new();
+        let (mut reached, mut bills) = (Vec::new(), HashMap::new());
         for budget in store::budgets(tx).await? {
             let Some(span) = budget.looked_at(looks) else { continue };
             let months = periods(budget.created_at, Window::Month, span, known.zone)?;
@@ -45,7 +45,11 @@ impl Usage {
                 now: tx.stamp().at,
             };
             for month in months.into_iter().filter(|month| is_open(&budget.thresholds, fired.get(&month.0))) {
-                let costs = bill.of(tx, &[month]).await?;
+                // Of all budgets in the same currency.
+                let costs = match bills.entry((budget.currency, month.0)) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(bill.of(tx, &[month]).await?),
+                };
                 let spent = costs.iter().map(|costs| budget.spent(costs)).sum();
                 let fired = fired.get(&month.0).cloned().unwrap_or_default();
                 for crossing in threshold::crossings(&budget.thresholds, Some(budget.amount), spent, &fired) {
