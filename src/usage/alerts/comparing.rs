@@ -1,7 +1,7 @@
 //! Fires where a day is unlike those before. Spikes are seen by marks of what was used; a day without use leaves none, so each rule is
 //! marked once when a day of its tenant's is over.
 
-use chrono::{Days, TimeDelta};
+use chrono::{DateTime, Days, TimeDelta, Utc};
 use rust_decimal::Decimal;
 
 use super::{
@@ -93,17 +93,24 @@ impl Usage {
             let tenants = store::tenants_to_compare(&tx, latest, after, TENANTS).await?;
             tx.commit_unrecorded("a read").await?;
             for tenant in &tenants {
-                let zone = self.known(*tenant).await?.zone;
-                let today = (now - GRACE).with_timezone(&zone).date_naive();
-                let Some(over) = today.pred_opt() else { continue };
-                let tx = self.isolation.begin(&TenantScope::system("usage-alerts", *tenant)).await?;
-                store::mark_day(&tx, over, begin_of(over, zone)).await?;
-                tx.commit_unrecorded("what has to be looked at").await?;
+                // One tenant holds up no other, and is tried again.
+                if let Err(error) = self.mark_day_that_is_over(*tenant, now).await {
+                    tracing::warn!(%tenant, %error, cause = error.cause().map(tracing::field::display), "a day that is over is not marked; it is tried again");
+                }
             }
             match tenants.last() {
                 Some(last) if tenants.len() == TENANTS => after = *last,
                 _ => return Ok(()),
             }
         }
+    }
+
+    async fn mark_day_that_is_over(&self, tenant: TenantId, now: DateTime<Utc>) -> Result<()> {
+        let zone = self.known(tenant).await?.zone;
+        let today = (now - GRACE).with_timezone(&zone).date_naive();
+        let Some(over) = today.pred_opt() else { return Ok(()) };
+        let tx = self.isolation.begin(&TenantScope::system("usage-alerts", tenant)).await?;
+        store::mark_day(&tx, over, begin_of(over, zone)).await?;
+        tx.commit_unrecorded("what has to be looked at").await
     }
 }

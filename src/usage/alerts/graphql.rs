@@ -199,7 +199,7 @@ impl UsageAlert {
         self.0.total
     }
 
-    /// What per cents were of; null where there was no limit.
+    /// What per cents were of; null where there was no limit. Of a spike: the most that is usual.
     async fn limit(&self) -> Option<Decimal> {
         self.0.limit
     }
