@@ -51,7 +51,16 @@ pub struct Query(
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
-pub struct ConsumptionQuery(QuotaQuery, UsageQuery, AlertQuery, PeriodQuery, AnalyticsQuery, BudgetQuery, CostQuery, ForecastQuery);
+pub struct ConsumptionQuery(
+    QuotaQuery,
+    UsageQuery,
+    AlertQuery,
+    PeriodQuery,
+    AnalyticsQuery,
+    BudgetQuery,
+    CostQuery,
+    ForecastQuery,
+);
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]

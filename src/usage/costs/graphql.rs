@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
 use super::{
-    super::{Usage, graphql::Quantity},
+    super::graphql::{Quantity, entered, handle},
     costing::{Asking, Costs, Entered, GroupCost, Per, WindowCosts},
     currency::Currency,
     margin::{Margin, Margins, WindowMargins},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    tenancy::graphql::{conditions, enter_own_or, enter_platform},
+    tenancy::graphql::{conditions, enter_platform},
 };
 
 #[derive(Debug, InputObject)]
@@ -347,8 +347,7 @@ impl CostQuery {
     ///
     /// Scope: `auth:usage:read`.
     async fn costs(&self, ctx: &Context<'_>, input: CostsInput) -> Result<UsageCosts> {
-        let scope = enter_own_or(ctx, "Query", input.tenant_id.as_ref()).await?;
-        let scope = scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator is bound to no tenant"))?;
+        let scope = entered(ctx, "Query", input.tenant_id.as_ref()).await?;
         Ok(UsageCosts(handle(ctx)?.costs(&scope, input.asking()?).await?))
     }
 
@@ -359,8 +358,7 @@ impl CostQuery {
     /// Scope: `auth:plan:write`, operators only.
     async fn margins(&self, ctx: &Context<'_>, input: CostsInput) -> Result<UsageMargins> {
         let operator = enter_platform(ctx, "Query")?;
-        let scope = enter_own_or(ctx, "Query", input.tenant_id.as_ref()).await?;
-        let scope = scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator is bound to no tenant"))?;
+        let scope = entered(ctx, "Query", input.tenant_id.as_ref()).await?;
         Ok(UsageMargins(handle(ctx)?.margins(&operator, &scope, input.asking()?).await?))
     }
 
@@ -421,8 +419,4 @@ impl CostMutation {
         let cost = handle(ctx)?.set_unit_cost(&scope, wanted, &conditions(ctx, None)).await?;
         Ok(UnitCostPayload { unit_cost: PlatformUnitCost(cost) })
     }
-}
-
-fn handle<'a>(ctx: &Context<'a>) -> Result<&'a Usage> {
-    Ok(ctx.data_opt::<Usage>().ok_or_else(|| Error::internal("the schema has no usage"))?)
 }

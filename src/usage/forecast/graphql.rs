@@ -5,11 +5,14 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
 use super::{
-    super::{Usage, costs::Currency},
+    super::{
+        costs::Currency,
+        graphql::{entered, handle},
+    },
     model::{LEVEL, Model},
     telling::Forecast,
 };
-use crate::{error::Error, tenancy::graphql::enter_own_or};
+use crate::error::Error;
 
 /// Until when usage is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -122,13 +125,11 @@ impl ForecastQuery {
     ///
     /// Scope: `auth:usage:read`.
     async fn forecast(&self, ctx: &Context<'_>, input: ForecastInput) -> Result<UsageForecast> {
-        let scope = enter_own_or(ctx, "Query", input.tenant_id.as_ref()).await?;
-        let scope = scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator is bound to no tenant"))?;
+        let scope = entered(ctx, "Query", input.tenant_id.as_ref()).await?;
         let zone = input.time_zone.map(|name| name.parse()).transpose();
         let zone = zone.map_err(|_| Error::invalid("timeZone", "must be a name of the IANA time zone database"))?;
         let currency = input.currency.map(|code| Currency::parse(&code)).transpose()?;
         let ForecastHorizon::EndOfMonth = input.horizon;
-        let usage = ctx.data_opt::<Usage>().ok_or_else(|| Error::internal("the schema has no usage"))?;
-        Ok(UsageForecast(usage.forecast(&scope, &input.dimension, zone, currency).await?))
+        Ok(UsageForecast(handle(ctx)?.forecast(&scope, &input.dimension, zone, currency).await?))
     }
 }

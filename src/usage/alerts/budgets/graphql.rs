@@ -6,8 +6,7 @@ use rust_decimal::Decimal;
 
 use super::{
     super::{
-        super::graphql::Quantity,
-        graphql::{entered, handle},
+        super::graphql::{Quantity, entered, handle},
         threshold::Threshold,
     },
     budget::{Budget, NewBudget},
