@@ -39,10 +39,7 @@ const PIECE: usize = 100;
 
 /// The files, for callers that who serves this router has put into the request's extensions.
 pub fn router(analytics: Analytics) -> Router {
-    Router::new()
-        .route("/api/v1/analytics/requests.csv", get(requests))
-        .route("/api/v1/analytics/usage.csv", get(usage))
-        .with_state(analytics)
+    Router::new().route(REQUESTS, get(requests)).route(USAGE, get(usage)).with_state(analytics)
 }
 
 async fn requests(

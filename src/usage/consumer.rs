@@ -45,14 +45,17 @@ impl Usage {
     /// Counts what comes until the server stops. Servers share the consumer: each message goes to one of them.
     pub async fn follow_stream(self, rules: config::UsageStream, stop: CancellationToken) {
         while rules.is_on() && !stop.is_cancelled() {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                ended = self.consume(&rules) => if let Err(error) = ended {
+            let consuming = async {
+                if let Err(error) = self.consume(&rules).await {
                     metrics::counter!("tenantry_usage_stream_failures_total").increment(1);
                     tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "the stream of usage is not read; it is tried again");
                 }
+                tokio::time::sleep(PAUSE).await;
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = consuming => {}
             }
-            tokio::time::sleep(PAUSE).await;
         }
     }
 

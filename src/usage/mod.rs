@@ -7,7 +7,7 @@
 //! costs what prices say (`costs`); what a closed period comes to stays (`periods`), and what a month will come to is forecast (`forecast`).
 //!
 //! *Emits*: UsageDimensionDefined, UsageClosingBegun, UsageClosed; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`,
-//! `tenantry_usage_removed_rows_total`, `tenantry_usage_fold_failures_total`.
+//! `tenantry_usage_removed_rows_total`, `tenantry_usage_fold_failures_total`, `tenantry_usage_stream_failures_total`.
 
 mod activity;
 pub mod alerts;
