@@ -48,6 +48,10 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
     app.background.spawn(async move { moves.run(interval, stop).await });
     let (usage, interval, stop) = (app.usage.clone(), app.config.worker.interval, app.shutdown.clone());
     app.background.spawn(async move { usage.run(interval, stop).await });
+    if let Some(owner) = place.owner() {
+        let (usage, stop) = (app.usage.clone(), app.shutdown.clone());
+        app.background.spawn(async move { usage.keep_days(owner, stop).await });
+    }
     let (usage, rules, stop) = (app.usage.clone(), app.config.usage_stream.clone(), app.shutdown.clone());
     app.background.spawn(async move { usage.follow_stream(rules, stop).await });
     let (analytics, stop) = (app.analytics.clone(), app.shutdown.clone());

@@ -431,6 +431,7 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.closeUsage", "usage.close", Scope::UsageWrite, Platform, Write),
     rule("Mutation.recordUsage", "usage.record", Scope::UsageWrite, Anyone, Write),
     rule("Mutation.defineUsageDimension", "usage.define", Scope::PlanWrite, Platform, Write),
+    rule("Mutation.updateUsageDimension", "usage.redefine", Scope::PlanWrite, Platform, Write),
     rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
     rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
     rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),

@@ -126,7 +126,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
 /// The house, open for one command; the private database ends with it where this command started it.
 struct House {
     app: App,
-    _place: Place,
+    place: Place,
     _telemetry: Telemetry,
 }
 
@@ -136,11 +136,14 @@ async fn open(mut config: Config) -> Result<House> {
     let place = Place::join(&config).await?;
     let app = App::new(config, Clock::default(), &place)?;
     app.prepare(&place).await?;
-    Ok(House { app, _place: place, _telemetry: telemetry })
+    Ok(House { app, place, _telemetry: telemetry })
 }
 
 async fn migrate(config: Config, output: &Output) -> Result<()> {
     let house = open(config).await?;
+    if let Some(owner) = house.place.owner() {
+        house.app.usage.arrange_days(&owner).await?;
+    }
     house.app.db.close().await;
     output.object(&serde_json::json!({ "migrated": true }), "The database has this version's schema.")
 }

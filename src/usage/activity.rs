@@ -6,7 +6,7 @@ use sea_orm::{QueryResult, Value};
 use super::{
     Usage,
     dimension::{Aggregation, Dimension, Dimensions},
-    store::{Question, place},
+    store::{Question, end_of_day, place},
     window::{self, Bounds},
 };
 use crate::{
@@ -38,12 +38,15 @@ pub struct Feature {
     pub users: i64,
 }
 
-/// Events of a dimension one by one, those that are in no total yet and those that are, of a span of time.
+/// Events of a dimension one by one, those that are in no total yet and those that are, of a span of time. The third is `end_of_day` of the second.
 macro_rules! events {
-    ($from:literal, $until:literal) => {
-        concat!(events!("usage_inbox", $from, $until), " union all ", events!("usage_events", $from, $until))
+    ($from:literal, $until:literal, $day:literal) => {
+        concat!(
+            events!(table "usage_inbox", $from, $until), " union all ",
+            events!(table "usage_events", $from, $until), " and stored.last_at < ", $day
+        )
     };
-    ($table:literal, $from:literal, $until:literal) => {
+    (table $table:literal, $from:literal, $until:literal) => {
         concat!(
             "select event.at, event.labels, event.subject from tenantry.", $table, " stored,
              unnest(stored.dimensions, stored.times, stored.groups, stored.subjects) as event (dimension_id, at, labels, subject)
@@ -63,9 +66,7 @@ macro_rules! windows {
 
 /// Looks back as long as a pause may be, to tell whether what begins goes on, and a day ahead for the ends of sessions.
 const SESSIONS: &str = concat!(
-    "with ", windows!(), ", sent as (", events!(
-        "(select min(begins) - $5::bigint * interval '1 second' from windows)", "(select max(ends) + interval '1 day' from windows)"
-    ), "), steps as (
+    "with ", windows!(), ", sent as (", events!("$6", "$7", "$8"), "), steps as (
         select subject, at, at - lag(at) over (partition by subject order by at) < $5::bigint * interval '1 second' as goes_on
         from sent where subject <> ''
     ), numbered as (
@@ -80,9 +81,7 @@ const SESSIONS: &str = concat!(
     from windows join sessions on at >= begins and at < ends group by 1 order by 1"
 );
 const FEATURES: &str = concat!(
-    "with ", windows!(), ", sent as (",
-    events!("(select min(begins) from windows)", "(select max(ends) from windows)"),
-    "), valued as (
+    "with ", windows!(), ", sent as (", events!("$7", "$8", "$9"), "), valued as (
         select at, subject, case when labels <> '' then labels::jsonb ->> $5 end as value from sent
     )
     select place, value, count(*) as events, count(distinct subject) filter (where subject <> '') as users
@@ -119,6 +118,7 @@ impl Usage {
         let tx = self.isolation.begin(scope).await?;
         let mut values = asked(&tx, &dimension, windows);
         values.push(pause.num_seconds().into());
+        values.extend(span(windows, pause, TimeDelta::days(1)));
         let rows = tx.rows(SESSIONS, values).await?;
         tx.commit_unrecorded("a read").await?;
         rows.iter().map(sessions).collect()
@@ -139,6 +139,7 @@ impl Usage {
         let tx = self.isolation.begin(scope).await?;
         let mut values = asked(&tx, &dimension, windows);
         values.extend([label.into(), most.into()]);
+        values.extend(span(windows, TimeDelta::zero(), TimeDelta::zero()));
         let rows = tx.rows(FEATURES, values).await?;
         tx.commit_unrecorded("a read").await?;
         rows.iter().map(feature).collect()
@@ -154,6 +155,14 @@ impl Usage {
 fn asked(tx: &TenantTx, dimension: &Dimension, windows: &[Bounds]) -> Vec<Value> {
     let (begins, ends): (Vec<_>, Vec<_>) = windows.iter().copied().unzip();
     vec![tx.tenant().into(), dimension.dimension_id.into(), begins.into(), ends.into()]
+}
+
+/// From so long before the first window until so long after the last, and the end of that day.
+fn span(windows: &[Bounds], before: TimeDelta, after: TimeDelta) -> [Value; 3] {
+    let begin = windows.iter().map(|window| window.0).min().unwrap_or_default();
+    let end = windows.iter().map(|window| window.1).max().unwrap_or_default();
+    let until = end.checked_add_signed(after).unwrap_or(end);
+    [begin.checked_sub_signed(before).unwrap_or(begin).into(), until.into(), end_of_day(until).into()]
 }
 
 fn sessions(row: &QueryResult) -> Result<Sessions> {

@@ -2,7 +2,11 @@
 
 use async_graphql::Enum;
 use chrono::{DateTime, Utc};
-use sea_orm::{EntityTrait as _, IntoActiveModel as _, QueryOrder as _, entity::prelude::*};
+use sea_orm::{
+    ActiveValue::{Set, Unchanged},
+    EntityTrait as _, IntoActiveModel as _, QueryOrder as _, QuerySelect as _,
+    entity::prelude::*,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -162,4 +166,25 @@ pub(super) async fn insert(tx: &Tx, dimension: &mut Dimension) -> Result<()> {
         Err(error) => Err(error.into()),
         Ok(_) => Ok(()),
     }
+}
+
+pub(super) async fn lock(tx: &Tx, key: &str) -> Result<Dimension> {
+    Entity::find_by_id(key).lock_exclusive().one(tx).await?.ok_or_else(Error::not_found)
+}
+
+/// Writes what may change.
+pub(super) async fn update(tx: &Tx, dimension: &Dimension) -> Result<()> {
+    let known = dimension.clone();
+    let row = ActiveModel {
+        key: Unchanged(known.key),
+        unit: Set(known.unit),
+        description: Set(known.description),
+        group_by: Set(known.group_by),
+        value_path: Set(known.value_path),
+        version: Set(known.version),
+        updated_at: Set(known.updated_at),
+        ..Default::default()
+    };
+    Entity::update(row).exec(tx).await?;
+    Ok(())
 }

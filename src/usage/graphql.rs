@@ -1,8 +1,8 @@
 //! Usage in the schema.
 
 use async_graphql::{
-    Context, Enum, ID, InputObject, InputValueError, InputValueResult, Json, Object, Result, Scalar, ScalarType,
-    SimpleObject, Value,
+    Context, Enum, ID, InputObject, InputValueError, InputValueResult, Json, MaybeUndefined, Object, Result, Scalar,
+    ScalarType, SimpleObject, Value,
 };
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -214,6 +214,39 @@ pub struct DefineUsageDimensionInput {
     value_path: Option<String>,
 }
 
+/// What is not given stays.
+#[derive(Debug, InputObject)]
+pub struct UpdateUsageDimensionInput {
+    key: String,
+    /// The version that you saw last: `conflict` if there is another.
+    expected_version: Option<i64>,
+    unit: Option<String>,
+    description: Option<String>,
+    /// At most 4 labels, of events from now on; what was counted stays as it was kept apart.
+    group_by: Option<Vec<String>>,
+    /// Null takes it away.
+    value_path: MaybeUndefined<String>,
+}
+
+impl UpdateUsageDimensionInput {
+    fn apply(self, dimension: &mut Dimension) {
+        if let Some(unit) = self.unit {
+            dimension.unit = unit;
+        }
+        if let Some(description) = self.description {
+            dimension.description = description;
+        }
+        if let Some(labels) = self.group_by {
+            dimension.group_by = GroupBy(labels);
+        }
+        match self.value_path {
+            MaybeUndefined::Undefined => {}
+            MaybeUndefined::Null => dimension.value_path = None,
+            MaybeUndefined::Value(path) => dimension.value_path = Some(path),
+        }
+    }
+}
+
 #[derive(Debug, SimpleObject)]
 pub struct UsageDimensionPayload {
     dimension: UsageDimension,
@@ -298,6 +331,23 @@ impl UsageMutation {
         };
         let dimension = handle(ctx)?.define(&scope, wanted, &conditions(ctx, None)).await?;
         Ok(UsageDimensionPayload { dimension: UsageDimension(dimension) })
+    }
+
+    /// Changes what a dimension says of itself and where events say its quantity and labels, for events from now on. Aggregation, unit size
+    /// and rounding stay as they are: past usage was told and billed by them. What is measured otherwise is another dimension.
+    ///
+    /// Errors: `not_found`; `conflict` where the version is another; `invalid_input` at the field.
+    ///
+    /// Scope: `auth:plan:write`, operators only.
+    async fn update_usage_dimension(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateUsageDimensionInput,
+    ) -> Result<UsageDimensionPayload> {
+        let scope = enter_platform(ctx, "Mutation")?;
+        let (key, conditions) = (input.key.clone(), conditions(ctx, input.expected_version));
+        let updated = handle(ctx)?.update_dimension(&scope, &key, &conditions, |known| input.apply(known)).await?;
+        Ok(UsageDimensionPayload { dimension: UsageDimension(updated) })
     }
 }
 

@@ -3,10 +3,10 @@
 //! *Owns*: `usage_dimensions`, `usage_keys`, `usage_inbox`, `usage_events`, `usage_quarters`, `usage_days`, `usage_members`,
 //! `usage_points`, `usage_closings`, `usage_corrections`. *Rules*: an event is checked by itself (`event.rs`), and a bad one keeps no good one from being counted; events of
 //! many requests are taken in one transaction, in which their keys are claimed (`intake.rs`); totals are made of them later
-//! (`folding.rs`), and what is read is both (`total.rs`, `store.rs`), in one statement. What was used may fire alerts (`alerts`), and
+//! (`folding.rs`), and kept by the day (`days.rs`); what is read is both (`total.rs`, `store.rs`), in one statement. What was used may fire alerts (`alerts`), and
 //! costs what prices say (`costs`); what a closed period comes to stays (`periods`), and what a month will come to is forecast (`forecast`).
 //!
-//! *Emits*: UsageDimensionDefined, UsageClosingBegun, UsageClosed; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`,
+//! *Emits*: UsageDimensionDefined, UsageDimensionUpdated, UsageClosingBegun, UsageClosed; `tenantry_usage_events_total{outcome}`, `tenantry_usage_batch_events`,
 //! `tenantry_usage_removed_rows_total`, `tenantry_usage_fold_failures_total`, `tenantry_usage_stream_failures_total`.
 
 mod activity;
@@ -14,6 +14,7 @@ pub mod alerts;
 mod cloud_event;
 mod consumer;
 pub mod costs;
+mod days;
 mod defining;
 mod dimension;
 mod event;
@@ -43,6 +44,7 @@ use tokio::sync::Semaphore;
 use self::intake::Intake;
 pub use self::{
     activity::{Feature, Sessions},
+    days::Arranged,
     dimension::{Aggregation, Dimension, Dimensions, Rounding},
     event::RawEvent,
     intake::Patience,

@@ -1,6 +1,6 @@
 //! The tables of events and totals.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use sea_orm::Value;
 use uuid::Uuid;
 
@@ -90,7 +90,8 @@ macro_rules! totals {
 }
 
 /// Moves the oldest rows from the inbox into totals, of at most so many events and one row more; answers how many rows there were. What
-/// another replica is moving is passed by, and what tenants have alert rules or budgets for is marked to be looked at. The order of rows is the same everywhere: two that add to the same totals wait for each other and never both.
+/// another replica is moving is passed by, and what tenants have alert rules or budgets for is marked to be looked at. A row that has several
+/// days is kept as one of each: a partition has one day. The order of rows is the same everywhere: two that add to the same totals wait for each other and never both.
 const FOLD: &str = concat!("
     with oldest as materialized (
         select tenant_id, batch_id, events from tenantry.usage_inbox order by batch_id limit 2000 for update skip locked
@@ -102,7 +103,15 @@ const FOLD: &str = concat!("
         delete from tenantry.usage_inbox inbox using picked
         where inbox.tenant_id = picked.tenant_id and inbox.batch_id = picked.batch_id returning inbox.*
     ), kept as (
-        insert into tenantry.usage_events select * from taken
+        insert into tenantry.usage_events
+        select * from taken where date_bin('1 day', first_at, timestamptz 'epoch') = date_bin('1 day', last_at, timestamptz 'epoch')
+        union all
+        select tenant_id, batch_id, received_at, min(at), max(at), count(*)::integer, array_agg(key), array_agg(dimension), array_agg(at),
+            array_agg(quantity), array_agg(labels), array_agg(subject), array_agg(reason), case when count(happened) > 0 then array_agg(happened) end
+        from taken, unnest(keys, dimensions, times, quantities, groups, subjects, reasons, occurred)
+            as event (key, dimension, at, quantity, labels, subject, reason, happened)
+        where date_bin('1 day', first_at, timestamptz 'epoch') <> date_bin('1 day', last_at, timestamptz 'epoch')
+        group by tenant_id, batch_id, received_at, date_bin('1 day', at, timestamptz 'epoch')
     ), events as materialized (
         select taken.tenant_id, taken.received_at, event.*, known.aggregation
         from taken, unnest(taken.keys, taken.dimensions, taken.times, taken.quantities, taken.groups, taken.subjects, taken.reasons, taken.occurred)
@@ -140,16 +149,21 @@ pub(super) async fn fold(tx: &OperatorTx, events: i64) -> Result<i64> {
 }
 
 const REMOVE_EVENTS: &str = "
-    delete from tenantry.usage_events where ctid = any (array(
-        select ctid from tenantry.usage_events where received_at < $1 limit $2))";
+    delete from tenantry.usage_events event using (
+        select tenant_id, batch_id, last_at from tenantry.usage_events where last_at < $1 limit $2
+    ) old where event.tenant_id = old.tenant_id and event.batch_id = old.batch_id and event.last_at = old.last_at";
 const REMOVE_KEYS: &str = "
     delete from tenantry.usage_keys where ctid = any (array(
         select ctid from tenantry.usage_keys where received_on < ($1::timestamptz at time zone 'UTC')::date limit $2))";
 
-/// Removes at most so many rows of events, and of keys, that arrived before a moment; answers how many of each.
-pub(super) async fn remove_before(tx: &OperatorTx, before: DateTime<Utc>, rows: i64) -> Result<[u64; 2]> {
-    let events = tx.execute(REMOVE_EVENTS, [before.into(), rows.into()]).await?;
-    Ok([events, tx.execute(REMOVE_KEYS, [before.into(), rows.into()]).await?])
+/// Removes at most so many rows of events of before a moment.
+pub(super) async fn remove_events(tx: &OperatorTx, before: DateTime<Utc>, rows: i64) -> Result<u64> {
+    Ok(tx.execute(REMOVE_EVENTS, [before.into(), rows.into()]).await?)
+}
+
+/// Removes at most so many keys that came on a day before a moment's.
+pub(super) async fn remove_keys(tx: &OperatorTx, before: DateTime<Utc>, rows: i64) -> Result<u64> {
+    Ok(tx.execute(REMOVE_KEYS, [before.into(), rows.into()]).await?)
 }
 
 /// Where a piece of a window is read from.
@@ -190,9 +204,16 @@ pub(super) struct Found {
     pub(super) peak: String,
 }
 
-/// Events of the windows one by one: those that are in no total, and with `folded` those that are.
+/// Events of the windows one by one: those that are in no total, and with `kept` those that are. `$6` and `$7` are what `Question::days`
+/// answers: other days' partitions are not looked at.
 macro_rules! events {
-    ($table:literal) => {
+    () => {
+        events!("usage_inbox", "")
+    };
+    (kept) => {
+        events!("usage_events", "and stored.last_at >= $6 and stored.last_at < $7")
+    };
+    ($table:literal, $days:literal) => {
         concat!(
             "select windows.place, event.labels, event.quantity, event.at, event.key, event.subject
              from tenantry.", $table, " stored,
@@ -200,7 +221,7 @@ macro_rules! events {
                  as event (key, dimension_id, at, quantity, labels, subject)
              join windows on event.at >= windows.begins and event.at < windows.ends
              where stored.tenant_id = $1 and event.dimension_id = $2
-               and stored.last_at >= (select min(begins) from windows) and stored.first_at < (select max(ends) from windows)"
+               and stored.last_at >= (select min(begins) from windows) and stored.first_at < (select max(ends) from windows) ", $days
         )
     };
 }
@@ -246,7 +267,7 @@ const FROM_TOTALS: &str = concat!(
         from pieces join tenantry.usage_quarters known on not pieces.is_day and known.tenant_id = $1 and known.dimension_id = $2
             and known.begins >= pieces.begins and known.begins < pieces.ends
         union all
-        select place, labels, 1, quantity, quantity, quantity, at, key from (", events!("usage_inbox"), ") waiting
+        select place, labels, 1, quantity, quantity, quantity, at, key from (", events!(), ") waiting
     )
     select place, ", group!("$9"), ", sum(events)::bigint as events, sum(total)::text as total, max(peak)::text as peak,
         (array_agg(latest order by latest_at desc, latest_key desc))[1]::text as latest
@@ -257,9 +278,9 @@ const FROM_EVENTS: &str = concat!(
     "with ",
     windows!(),
     ", parts as (",
-    events!("usage_inbox"),
+    events!(),
     " union all ",
-    events!("usage_events"),
+    events!(kept),
     ")
     select place, ",
     group!("$5"),
@@ -275,7 +296,7 @@ const MEMBERS_OF_TOTALS: &str = concat!(
         select windows.place, labels, member from windows join tenantry.usage_members known
             on known.tenant_id = $1 and known.dimension_id = $2 and known.begins >= windows.begins and known.begins < windows.ends
         union all
-        select place, labels, md5(subject)::uuid from (", events!("usage_inbox"), ") waiting where subject <> ''
+        select place, labels, md5(subject)::uuid from (", events!(), ") waiting where subject <> ''
     )
     select place, ", group!("$5"), ", count(distinct member) as members from seen where ", wanted!("$5"), " group by 1, 2 order by 1, 2"
 );
@@ -284,9 +305,9 @@ const MEMBERS_OF_EVENTS: &str = concat!(
     "with ",
     windows!(),
     ", seen as (",
-    events!("usage_inbox"),
+    events!(),
     " union all ",
-    events!("usage_events"),
+    events!(kept),
     ")
     select place, ",
     group!("$5"),
@@ -312,7 +333,7 @@ const FIRSTS_OF_TOTALS: &str = concat!(
         select windows.place, member from windows join tenantry.usage_members known
             on known.tenant_id = $1 and known.dimension_id = $2 and known.begins >= windows.begins and known.begins < windows.ends
         union all
-        select place, md5(subject)::uuid from (", events!("usage_inbox"), ") waiting where subject <> ''
+        select place, md5(subject)::uuid from (", events!(), ") waiting where subject <> ''
     ), ", firsts!()
 );
 
@@ -320,9 +341,9 @@ const FIRSTS_OF_EVENTS: &str = concat!(
     "with ",
     windows!(),
     ", happened as (",
-    events!("usage_inbox"),
+    events!(),
     " union all ",
-    events!("usage_events"),
+    events!(kept),
     "), seen as (
         select place, md5(subject)::uuid as member from happened where subject <> ''
     ), ",
@@ -355,6 +376,13 @@ impl Question<'_> {
         vec![self.tenant.into(), self.dimension.into(), begins.into(), ends.into()]
     }
 
+    /// The days of UTC that have the windows.
+    fn days(&self) -> [Value; 2] {
+        let begin = self.windows.iter().map(|window| window.0).min().unwrap_or_default();
+        let end = self.windows.iter().map(|window| window.1).max().unwrap_or_default();
+        [begin.into(), end_of_day(end).into()]
+    }
+
     /// Sums, peaks and latest figures, of which `column` is the one that is asked for.
     pub(super) async fn figures(&self, tx: &TenantTx, pieces: Option<&[Piece]>, column: &str) -> Result<Vec<Found>> {
         let mut values = self.values();
@@ -371,6 +399,9 @@ impl Question<'_> {
             }
         };
         values.push(self.only.into());
+        if pieces.is_none() {
+            values.extend(self.days());
+        }
         let rows = tx.rows(statement, values).await?;
         rows.iter().map(|row| found(row, column, "peak")).collect()
     }
@@ -380,6 +411,9 @@ impl Question<'_> {
         let statement = if is_of_totals { MEMBERS_OF_TOTALS } else { MEMBERS_OF_EVENTS };
         let mut values = self.values();
         values.push(self.only.into());
+        if !is_of_totals {
+            values.extend(self.days());
+        }
         let rows = tx.rows(statement, values).await?;
         let member = |row: &sea_orm::QueryResult| {
             Ok((place(row)?, row.try_get("", "labels")?, row.try_get::<i64>("", "members")?))
@@ -398,6 +432,9 @@ impl Question<'_> {
         let statement = if is_of_totals { FIRSTS_OF_TOTALS } else { FIRSTS_OF_EVENTS };
         let mut values = self.values();
         values.push(stretches.into());
+        if !is_of_totals {
+            values.extend(self.days());
+        }
         let rows = tx.rows(statement, values).await?;
         rows.iter().map(|row| Ok((place(row)?, row.try_get::<i64>("", "members")?))).collect()
     }
@@ -408,6 +445,12 @@ impl Question<'_> {
         let rows = tx.rows(AVERAGES, values).await?;
         rows.iter().map(|row| found(row, "average", "average")).collect()
     }
+}
+
+/// The begin of the day of UTC after a moment.
+pub(super) fn end_of_day(at: DateTime<Utc>) -> DateTime<Utc> {
+    let next = at.date_naive().succ_opt().unwrap_or(NaiveDate::MAX);
+    next.and_time(NaiveTime::MIN).and_utc()
 }
 
 pub(super) fn place(row: &sea_orm::QueryResult) -> Result<usize> {

@@ -36,7 +36,7 @@ fn mark() -> String {
     format!("schema={}", last.unwrap_or_default())
 }
 
-async fn connect(owner_url: &Secret) -> Result<DatabaseConnection> {
+pub(super) async fn connect(owner_url: &Secret) -> Result<DatabaseConnection> {
     let mut options = ConnectOptions::new(owner_url.expose());
     options.max_connections(1).sqlx_logging(false);
     Database::connect(options).await.map_err(Error::unavailable)
@@ -74,7 +74,7 @@ async fn set_up(db: &DatabaseConnection, login: &str, password: Option<&Secret>)
     Ok(())
 }
 
-async fn become_owner(db: &DatabaseConnection) -> Result<()> {
+pub(super) async fn become_owner(db: &DatabaseConnection) -> Result<()> {
     db.execute_unprepared("SET ROLE tenantry_owner; SET search_path = tenantry").await.context("become the owner")?;
     Ok(())
 }

@@ -11,6 +11,7 @@ mod failure;
 mod hearing;
 mod listen;
 mod migrate;
+mod owner;
 mod place;
 mod program;
 mod tx;
@@ -34,6 +35,7 @@ pub use self::{
     hearing::Hearing,
     listen::{Heard, Listener, SEPARATOR, Told},
     migrate::{is_current, migrate},
+    owner::{Owner, OwnerConnection},
     place::Place,
     tx::{Tx, column},
 };

@@ -8,7 +8,10 @@ use std::{
 use sea_orm::{ConnectionTrait as _, Database};
 use sqlx::postgres::PgConnectOptions;
 
-use super::embedded::{self, Log, Settings, Supervised, Trusted};
+use super::{
+    Owner,
+    embedded::{self, Log, Settings, Supervised, Trusted},
+};
 use crate::{
     config::Config,
     error::{Context as _, Error, Result},
@@ -50,6 +53,11 @@ impl Place {
     /// A database that is known.
     pub fn at(url: Secret, direct_url: Secret, owner_url: Option<Secret>, login: &str) -> Self {
         Self { url, direct_url, owner_url, login: login.to_owned(), server: None }
+    }
+
+    /// Where the schema's owner is known.
+    pub fn owner(&self) -> Option<Owner> {
+        self.owner_url.clone().map(|url| Owner { url })
     }
 
     /// Whether this process runs the database server.

@@ -157,6 +157,7 @@ async fn make_template() {
     let template = Database { name: "template_tenantry".to_owned() };
     let app = App::new(config(""), Clock::default(), &template.place()).unwrap();
     app.prepare(&template.place()).await.unwrap();
+    app.usage.arrange_days(&template.place().owner().unwrap()).await.unwrap();
     app.db.close().await;
     maintenance.close().await.unwrap();
 }

@@ -3,6 +3,8 @@
 mod alerts;
 mod consumer;
 mod costs;
+mod days;
+mod dimensions;
 mod faces;
 mod foresight;
 mod periods;
