@@ -42,6 +42,8 @@ class Server:
         if not found:
             raise SystemExit(f"the server does not start:\n{said.read_text()}")
         self.token = found.group(1)
+        place = next((folder / "data" / "postgres").rglob(".s.PGSQL.*[0-9]"))
+        self.psql = ["psql", "-X", "-h", str(place.parent), "-p", place.name.rsplit(".", 1)[1], "-U", "postgres", "-qAt", "-v", "ON_ERROR_STOP=1"]
 
     def graphql(self, query, variables=None):
         body = json.dumps({"query": query, "variables": variables or {}}).encode()
@@ -52,6 +54,10 @@ class Server:
         if told.get("errors"):
             raise SystemExit(f"{told['errors']}")
         return told["data"]
+
+    def sql(self, database, statement):
+        """As the private PostgreSQL's superuser."""
+        return subprocess.run([*self.psql, "-d", database, "-c", statement], check=True, capture_output=True, text=True).stdout.strip()
 
     def stop(self):
         self.process.terminate()

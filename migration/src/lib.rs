@@ -34,6 +34,7 @@ mod m20261127_000030_prices;
 mod m20261127_000031_analytics;
 mod m20261127_000032_usage_periods;
 mod m20261127_000033_usage_by_day;
+mod m20261127_000041_network_rules;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -76,6 +77,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000031_analytics::Migration),
             Box::new(m20261127_000032_usage_periods::Migration),
             Box::new(m20261127_000033_usage_by_day::Migration),
+            Box::new(m20261127_000041_network_rules::Migration),
         ]
     }
 }

@@ -10,7 +10,10 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     pub request_id: Option<String>,
+    /// The client's, past the proxies that this server trusts.
     pub address: Option<IpAddr>,
+    /// What the address itself says of those before it, the nearest first: to be believed by who trusts it.
+    pub forwarded: Vec<IpAddr>,
 }
 
 /// Whose name stands in the journal.

@@ -43,10 +43,12 @@ pub enum Scope {
     PlaneRead,
     PlaneWrite,
     ProvisioningReport,
+    NetworkRead,
+    NetworkWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -80,6 +82,8 @@ impl Scope {
         Self::PlaneRead,
         Self::PlaneWrite,
         Self::ProvisioningReport,
+        Self::NetworkRead,
+        Self::NetworkWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -117,6 +121,8 @@ impl Scope {
             Self::PlaneRead => "auth:plane:read",
             Self::PlaneWrite => "auth:plane:write",
             Self::ProvisioningReport => "auth:provisioning:report",
+            Self::NetworkRead => "auth:network:read",
+            Self::NetworkWrite => "auth:network:write",
         }
     }
 
@@ -144,13 +150,18 @@ impl Scope {
         )
     }
 
-    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials), and not what would lead
+    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials, network rules), and not what would lead
     /// further: to tenants below, or to those that the tenant itself is a partner of.
     pub const fn for_partners(self) -> bool {
         self.for_tenants()
             && !matches!(
                 self,
-                Self::ClientWrite | Self::ChildrenRead | Self::ChildrenWrite | Self::PartnerRead | Self::PartnerWrite
+                Self::ClientWrite
+                    | Self::NetworkWrite
+                    | Self::ChildrenRead
+                    | Self::ChildrenWrite
+                    | Self::PartnerRead
+                    | Self::PartnerWrite
             )
     }
 }
@@ -261,6 +272,7 @@ impl Role {
                 CellRead,
                 TemplateRead,
                 PlaneRead,
+                NetworkRead,
             ]
             .into_iter()
             .collect(),
@@ -291,6 +303,7 @@ impl Role {
                 CellRead,
                 TemplateRead,
                 PlaneRead,
+                NetworkRead,
             ]
             .into_iter()
             .collect(),
@@ -349,6 +362,8 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Query.evaluateFlags", "flag.evaluate", Scope::FlagRead, Anyone, Read),
     rule("Query.flagSegments", "flag.listSegments", Scope::FlagRead, Platform, Read),
     rule("Query.flagChangeRequests", "flag.listChanges", Scope::FlagRead, Anyone, Read),
+    rule("Query.networkRules", "network.read", Scope::NetworkRead, Anyone, Read),
+    rule("Mutation.setNetworkRules", "network.set", Scope::NetworkWrite, Anyone, Write),
     rule("Mutation.createTenant", "tenant.create", Scope::TenantWrite, Platform, Write),
     rule("Mutation.updateTenant", "tenant.update", Scope::TenantWrite, Anyone, Write),
     rule("Mutation.changePlan", "plan.change", Scope::TenantWrite, Platform, Write),

@@ -256,9 +256,9 @@ fn not_allowed(request_id: &str) -> Response {
 async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let request_id = request::request_id(request.headers());
     let peer = request.extensions().get::<listener::Peer>().copied();
-    let address = request::address(peer, request.headers(), &app.config.server.trusted_proxies);
+    let (address, forwarded) = request::addresses(peer, request.headers(), &app.config.server.trusted_proxies);
     let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = request.uri().path(), tenant = tracing::field::Empty);
-    request.extensions_mut().insert(Origin { request_id: Some(request_id.clone()), address });
+    request.extensions_mut().insert(Origin { request_id: Some(request_id.clone()), address, forwarded });
     let (path, log) = (request.extensions().get::<MatchedPath>().cloned(), app.clone());
     let answering = async move { request_log::followed(&log.analytics, path, next.run(request)).await };
     let answered = ToItsEnd::new(answering.instrument(span)).await;

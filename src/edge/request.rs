@@ -20,6 +20,9 @@ pub(super) const TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// Proxies of a tenant's own that stand one behind the other at most.
+const HOPS: usize = 10;
+
 /// The client's own request id where it is fit for a log, else a new one.
 pub(super) fn request_id(headers: &HeaderMap) -> String {
     let sent = single(headers, &REQUEST_ID).ok().flatten();
@@ -30,21 +33,18 @@ pub(super) fn request_id(headers: &HeaderMap) -> String {
     sent.filter(fit).map_or_else(|| random::uuid_v7().simple().to_string(), str::to_owned)
 }
 
-/// The client's address: the peer's, or what trusted proxies say. Each trusted hop is taken off the right end.
-pub(super) fn address(peer: Option<Peer>, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
-    let mut address = peer?.0.ip().to_canonical();
+/// The client's address: the peer's, or what trusted proxies say, each taken off the right end; and what stands before it.
+pub(super) fn addresses(peer: Option<Peer>, headers: &HeaderMap, trusted: &[IpNet]) -> (Option<IpAddr>, Vec<IpAddr>) {
+    let Some(peer) = peer else { return (None, Vec::new()) };
+    let mut address = peer.0.ip().to_canonical();
     let forwarded = headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
     let hops: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
-    for hop in hops.into_iter().rev() {
-        if !trusted.iter().any(|network| network.contains(&address)) {
-            break;
-        }
-        match hop.parse::<IpAddr>() {
-            Ok(earlier) => address = earlier.to_canonical(),
-            Err(_) => break,
-        }
+    let readable = hops.into_iter().rev().map_while(|hop| hop.parse::<IpAddr>().ok());
+    let mut hops = readable.map(|hop| hop.to_canonical()).peekable();
+    while let Some(earlier) = hops.next_if(|_| trusted.iter().any(|network| network.contains(&address))) {
+        address = earlier;
     }
-    Some(address)
+    (Some(address), hops.take(HOPS).collect())
 }
 
 /// Who sends this request, after every check that does not depend on what is asked.

@@ -22,7 +22,7 @@ use crate::{
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
     templates::graphql::{TemplateMutation, TemplateQuery, TemplateSubscription},
-    tenancy::graphql::PartnerMutation,
+    tenancy::graphql::{NetworkMutation, NetworkQuery, PartnerMutation},
     tenant_keys::graphql::TenantKeyMutation,
     usage::{
         alerts::{
@@ -62,9 +62,9 @@ pub struct ConsumptionQuery(
     ForecastQuery,
 );
 
-/// Where tenants are, what they have there, and what that is made of.
+/// Where tenants are, from where they are reached, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery);
+pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery, NetworkQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
@@ -100,6 +100,7 @@ pub struct EnvironmentMutation(
     MoveMutation,
     PlaneMutation,
     ProbesMutation,
+    NetworkMutation,
 );
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).

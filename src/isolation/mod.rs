@@ -7,6 +7,7 @@
 mod attempt;
 mod budget;
 mod intrusion;
+mod network;
 mod once;
 mod scope;
 mod session;
@@ -15,6 +16,7 @@ mod verifier;
 pub use self::{
     attempt::{Attempt, Outcome, worst},
     budget::{Budgets, Slot},
+    network::{EVERYWHERE, NamedNetwork, NetworkRules},
     once::{Conditions, IdempotencyKey},
     scope::{Access, OperatorScope, Standing, TenantScope, may_act},
     session::{Isolation, OperatorTx, ReadTx, TenantTx},

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::NetworkRules;
 use crate::{
     access::{Binding, Caller, Effect, Permission, ScopeSet},
     error::{Error, Kind, Result},
@@ -20,12 +21,13 @@ pub enum Access {
 
 /// The part of a tenant that every request is checked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct Standing<'a> {
     pub access: Access,
     /// Tokens of an earlier epoch are worth nothing.
     pub epoch: i64,
     /// When the epoch began: for tokens of other issuers, which name none.
     pub epoch_began: DateTime<Utc>,
+    pub network: &'a NetworkRules,
 }
 
 /// Proof that this caller may do this to this tenant, now. Only [`TenantScope::enter`] makes one.
@@ -38,7 +40,12 @@ pub struct TenantScope {
 
 impl TenantScope {
     /// Checks binding, permission, epoch and state, in this order, so that a foreign tenant's state never shows.
-    pub fn enter(caller: &Arc<Caller>, tenant: TenantId, standing: &Standing, permission: &Permission) -> Result<Self> {
+    pub fn enter(
+        caller: &Arc<Caller>,
+        tenant: TenantId,
+        standing: &Standing<'_>,
+        permission: &Permission,
+    ) -> Result<Self> {
         if let Binding::Tenant { id, .. } = caller.binding
             && id != tenant
         {
@@ -53,14 +60,15 @@ impl TenantScope {
     /// to the state of the other. That the other is below is the caller's to know.
     pub fn enter_below(
         caller: &Arc<Caller>,
-        own: &Standing,
+        own: &Standing<'_>,
         below: TenantId,
-        standing: &Standing,
+        standing: &Standing<'_>,
         permission: &Permission,
     ) -> Result<Self> {
         caller.require(permission)?;
         may_act(caller, own, permission.effect)?;
         may_be_acted_on(standing, permission.effect)?;
+        standing.network.check(&caller.origin)?;
         Ok(Self { tenant: below, caller: caller.clone(), effect: permission.effect })
     }
 
@@ -68,10 +76,10 @@ impl TenantScope {
     /// for. That there is a grant in force is the caller's to know.
     pub fn enter_as_partner(
         caller: &Arc<Caller>,
-        own: &Standing,
+        own: &Standing<'_>,
         granted: ScopeSet,
         tenant: TenantId,
-        standing: &Standing,
+        standing: &Standing<'_>,
         permission: &Permission,
     ) -> Result<Self> {
         let id = caller.tenant().ok_or_else(Error::not_found)?;
@@ -84,6 +92,7 @@ impl TenantScope {
         partner.require(permission)?;
         may_act(caller, own, permission.effect)?;
         may_be_acted_on(standing, permission.effect)?;
+        standing.network.check(&caller.origin)?;
         Ok(Self { tenant, caller: Arc::new(partner), effect: permission.effect })
     }
 
@@ -124,8 +133,8 @@ impl TenantScope {
     }
 }
 
-/// Whether the tenant's state and access epoch let this caller act. Operators always may.
-pub fn may_act(caller: &Caller, standing: &Standing, effect: Effect) -> Result<()> {
+/// Whether the tenant's state, access epoch and network rules let this caller act. Operators always may.
+pub fn may_act(caller: &Caller, standing: &Standing<'_>, effect: Effect) -> Result<()> {
     let (epoch, issued_at) = match caller.binding {
         Binding::Tenant { epoch, issued_at, .. } => (epoch, issued_at),
         Binding::Platform { .. } | Binding::System => return Ok(()),
@@ -142,10 +151,11 @@ pub fn may_act(caller: &Caller, standing: &Standing, effect: Effect) -> Result<(
     if !current {
         return Err(Error::unauthenticated());
     }
-    may_be_acted_on(standing, effect)
+    may_be_acted_on(standing, effect)?;
+    standing.network.check(&caller.origin)
 }
 
-fn may_be_acted_on(standing: &Standing, effect: Effect) -> Result<()> {
+fn may_be_acted_on(standing: &Standing<'_>, effect: Effect) -> Result<()> {
     match (standing.access, effect) {
         // Deleted: to who is not of it, it is not there.
         (Access::Closed(Kind::Unauthenticated), _) => Err(Error::not_found()),

@@ -47,8 +47,14 @@ pub fn router(oauth: OAuth) -> Router {
     router.layer(DefaultBodyLimit::max(form::MAX_BYTES)).with_state(oauth)
 }
 
-async fn token(State(oauth): State<OAuth>, headers: HeaderMap, body: Body) -> Response {
-    answer("token", grant(&oauth, &headers, body).await)
+async fn token(
+    State(oauth): State<OAuth>,
+    origin: Option<Extension<Origin>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let origin = origin.map(|Extension(origin)| origin).unwrap_or_default();
+    answer("token", grant(&oauth, &origin, &headers, body).await)
 }
 
 async fn introspect(State(oauth): State<OAuth>, headers: HeaderMap, body: Body) -> Response {
@@ -74,12 +80,12 @@ async fn jwks(State(oauth): State<OAuth>) -> Response {
 }
 
 /// Client credentials grant (RFC 6749, section 4.4).
-async fn grant(oauth: &OAuth, headers: &HeaderMap, body: Body) -> Result<impl IntoResponse, Refusal> {
+async fn grant(oauth: &OAuth, origin: &Origin, headers: &HeaderMap, body: Body) -> Result<impl IntoResponse, Refusal> {
     let (client, form) = enter(oauth, headers, body).await?;
     if form.require("grant_type", "grant_type is missing")? != "client_credentials" {
         return Err(Refusal::unsupported_grant_type());
     }
-    let issued = oauth.issue_to_client(&client, form.get("scope")).await?;
+    let issued = oauth.issue_to_client(&client, form.get("scope"), origin).await?;
     Ok(Json(json!({
         "access_token": issued.token,
         "token_type": "Bearer",

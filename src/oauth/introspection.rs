@@ -8,7 +8,7 @@ use super::{OAuth, client::Client, refusal::Refusal};
 use crate::{
     access::{Binding, Caller, Claims, Effect, Origin, ScopeSet, VerifiedToken},
     error::Result,
-    isolation::{Access, may_act},
+    isolation::{Access, EVERYWHERE, Standing, may_act},
 };
 
 impl OAuth {
@@ -50,7 +50,9 @@ impl OAuth {
         let binding = Binding::Tenant { id, epoch: claims.epoch, issued_at: claims.iat };
         let caller =
             Caller { subject: claims.sub.clone(), binding, scopes: ScopeSet::default(), origin: Origin::default() };
-        Ok(may_act(&caller, &known.tenant.standing(), Effect::Read).is_ok())
+        // From where the token will come, who asks has to see.
+        let standing = Standing { network: &EVERYWHERE, ..known.tenant.standing() };
+        Ok(may_act(&caller, &standing, Effect::Read).is_ok())
     }
 }
 

@@ -90,6 +90,12 @@ impl Refusal {
         Self { code: Code::UnauthorizedClient, description, kind }
     }
 
+    /// A proven client whose tenant lets nobody in from there.
+    pub(super) const fn network() -> Self {
+        let description = "the tenant's network rules do not let in the address that this comes from";
+        Self { code: Code::UnauthorizedClient, description, kind: Kind::Forbidden }
+    }
+
     /// Label of metrics, and the value of `error`.
     pub(super) const fn name(&self) -> &'static str {
         self.code.name()

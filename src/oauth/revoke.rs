@@ -14,7 +14,7 @@ use super::{
 use crate::{
     access::{Audience, Binding, Caller, Claims, Effect, Origin, Permission, ScopeSet},
     error::{Context as _, Error, Result},
-    isolation::{Access, OperatorScope, Standing, TenantScope},
+    isolation::{Access, EVERYWHERE, OperatorScope, Standing, TenantScope},
     journal::Entry,
     platform::ids::TenantId,
 };
@@ -174,7 +174,7 @@ fn revoking(client: &Client, origin: Origin, now: DateTime<Utc>) -> Result<Owner
     }
     let binding = Binding::Tenant { id: tenant, epoch: None, issued_at: now.timestamp() };
     let caller = Caller { subject, binding, scopes: ScopeSet::default(), origin };
-    let standing = Standing { access: Access::Open, epoch: 1, epoch_began: DateTime::UNIX_EPOCH };
+    let standing = Standing { access: Access::Open, epoch: 1, epoch_began: DateTime::UNIX_EPOCH, network: &EVERYWHERE };
     TenantScope::enter(&Arc::new(caller), tenant, &standing, &REVOKE).map(Owner::Tenant)
 }
 

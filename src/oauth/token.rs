@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{OAuth, client::Client, refusal::Refusal, settings::delta};
 use crate::{
-    access::{Audience, Caller, Claims, Effect, Permission, Role, Scope, ScopeSet},
+    access::{Audience, Caller, Claims, Effect, Origin, Permission, Role, Scope, ScopeSet},
     error::{Error, Kind, Result},
     isolation::{Access, OperatorScope, TenantScope},
     journal::Entry,
@@ -50,14 +50,19 @@ pub(super) struct Issued {
 
 impl OAuth {
     /// A token for a client that proved itself (RFC 6749, section 4.4): for all its scopes, or those that it asked for.
-    pub(super) async fn issue_to_client(&self, client: &Client, requested: Option<&str>) -> Result<Issued, Refusal> {
+    pub(super) async fn issue_to_client(
+        &self,
+        client: &Client,
+        requested: Option<&str>,
+        origin: &Origin,
+    ) -> Result<Issued, Refusal> {
         let settings = &self.0.settings;
         let begin = self.0.isolation.clock().now();
         let (tenant, allowed) = match client.tenant_id {
             TenantId::PLATFORM => (None, client.scopes),
             // The definition of what a tenant may hold can have changed since the client was made.
             id => (
-                Some((id, self.open_tenant(id, begin).await?.access_epoch)),
+                Some((id, self.open_tenant(id, begin, origin).await?.access_epoch)),
                 client.scopes.intersection(ScopeSet::for_tenants()),
             ),
         };
@@ -115,12 +120,13 @@ impl OAuth {
         Ok(token)
     }
 
-    /// The tenant, if its services may sign in.
-    async fn open_tenant(&self, id: TenantId, now: DateTime<Utc>) -> Result<Arc<Tenant>, Refusal> {
+    /// The tenant, if its services may sign in from there.
+    async fn open_tenant(&self, id: TenantId, now: DateTime<Utc>, origin: &Origin) -> Result<Arc<Tenant>, Refusal> {
         let known = self.0.tenancy.snapshots().get(id).await?;
         let known = known.ok_or_else(|| Refusal::tenant_closed(Kind::Unauthenticated))?;
         match closed(&known.tenant, now) {
             Some(kind) => Err(Refusal::tenant_closed(kind)),
+            None if known.tenant.network.check(origin).is_err() => Err(Refusal::network()),
             None => Ok(known.tenant.clone()),
         }
     }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     cells::{Cell, Placement},
     error::{Error, Result},
+    isolation::NetworkRules,
     platform::ids::TenantId,
     tenancy::{IsolationTier, Labels, Profile, Sections, SlaOverrides, Status, Tenant},
 };
@@ -94,6 +95,7 @@ fn made_up(id: TenantId, isolation_tier: IsolationTier, region: String, now: Dat
         labels: Labels::default(),
         sla: SlaOverrides::default(),
         sections: Sections::default(),
+        network: NetworkRules::default(),
         version: 1,
         created_at: now,
         updated_at: now,

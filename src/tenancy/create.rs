@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::Activation,
     error::Result,
-    isolation::{Conditions, OperatorScope},
+    isolation::{Conditions, NetworkRules, OperatorScope},
     journal::Entry,
     platform::ids::TenantId,
 };
@@ -71,6 +71,7 @@ impl Tenancy {
             labels: Labels(new.labels),
             sla: new.sla,
             sections: Sections(new.sections),
+            network: NetworkRules::default(),
             version: 1,
             created_at: now,
             updated_at: now,

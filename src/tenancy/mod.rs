@@ -6,8 +6,8 @@
 //!
 //! *Emits*: TenantCreated, TenantUpdated, TenantPlanChanged, TenantActivated, TenantSuspended, TenantSuspensionPlanned,
 //! TenantResumed, TenantArchived, TenantUnarchived, TenantDeleted, TenantDeletionCancelled, TenantParentSet,
-//! PartnerAccessGranted, PartnerAccessRevoked; PlanCreated, PlanUpdated,
-//! SettingsSchemaRegistered.
+//! PartnerAccessGranted, PartnerAccessRevoked, TenantNetworkRulesSet; PlanCreated, PlanUpdated,
+//! SettingsSchemaRegistered; `tenantry_network_refusals_total` (`isolation/network.rs`).
 
 mod catalogue;
 mod change;
@@ -19,6 +19,7 @@ mod hierarchy;
 mod jobs;
 pub mod lifecycle;
 mod list;
+mod network;
 mod partner;
 mod plan;
 mod profile;
@@ -40,6 +41,7 @@ pub use self::{
     create::NewTenant,
     hierarchy::{NewParent, Parent, ParentLink},
     list::{Summary, TenantFilter, TenantOrder, cursor},
+    network::NetworkOrder,
     partner::{Ended, NewPartnerAccess, PartnerAccess},
     plan::{Plan, QuotaDefaults},
     profile::Profile,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{profile::Profile, sla::SlaOverrides};
 use crate::{
     error::Kind,
-    isolation::{Access, Standing},
+    isolation::{Access, NetworkRules, Standing},
     platform::ids::TenantId,
 };
 
@@ -138,6 +138,9 @@ pub struct Model {
     pub sla: SlaOverrides,
     #[sea_orm(column_type = "JsonBinary")]
     pub sections: Sections,
+    #[sea_orm(column_type = "JsonBinary")]
+    #[serde(default)]
+    pub network: NetworkRules,
     pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -152,7 +155,7 @@ impl ActiveModelBehavior for ActiveModel {}
 
 impl Tenant {
     /// What the tenant's own services may do, now.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> Standing<'_> {
         let access = match (self.status, &self.suspension) {
             (Status::Created | Status::Active, _) => Access::Open,
             (Status::Suspended, Some(suspension)) if suspension.mode == SuspensionMode::Graceful => Access::ReadOnly,
@@ -160,7 +163,7 @@ impl Tenant {
             (Status::Archived, _) => Access::Closed(Kind::TenantArchived),
             (Status::Deleted | Status::Erased, _) => Access::Closed(Kind::Unauthenticated),
         };
-        Standing { access, epoch: self.access_epoch, epoch_began: self.access_changed_at }
+        Standing { access, epoch: self.access_epoch, epoch_began: self.access_changed_at, network: &self.network }
     }
 
     /// Whether the tenant's services may get new tokens.

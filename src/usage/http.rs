@@ -136,10 +136,13 @@ fn unsupported(rule: &'static str) -> Refused {
     Refused { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error: Error::invalid("Content-Type", rule) }
 }
 
-/// One event, or a list of them.
+/// One event, or a list of them. A list is read in one go; only one with something bad in it is taken apart first.
 fn metered(body: &str) -> Result<Sent> {
     if body.trim_start().starts_with('[') {
-        let events = items(body)?.into_iter().map(|item| one(item.get())).collect();
+        let events = match serde_json::from_str::<Vec<Meter<'_>>>(body) {
+            Ok(meters) => meters.into_iter().map(event).collect(),
+            Err(_) => items(body)?.into_iter().map(|item| one(item.get())).collect(),
+        };
         return Ok(Sent { events, is_single: false });
     }
     Ok(Sent { events: vec![one(body)], is_single: true })
@@ -152,6 +155,10 @@ fn items(body: &str) -> Result<Vec<&RawValue>> {
 pub(super) fn one(text: &str) -> Result<RawEvent> {
     let meter: Meter<'_> =
         serde_json::from_str(text).map_err(|error| Error::invalid("event", format!("is no usage event: {error}")))?;
+    event(meter)
+}
+
+fn event(meter: Meter<'_>) -> Result<RawEvent> {
     let quantity = meter.quantity.map(quantity_text).transpose()?;
     // Only what says no quantity may have to be searched for one.
     let data = meter.data.filter(|_| quantity.is_none()).map(ToOwned::to_owned);

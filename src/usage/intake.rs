@@ -159,8 +159,9 @@ impl Intake {
 
     /// All in one transaction. Of events with one key the first is sent on, and the rest are its duplicates.
     async fn record(&self, jobs: &[Vec<Event>]) -> Result<Vec<Vec<bool>>> {
-        let mut places: HashMap<(TenantId, Uuid), usize> = HashMap::new();
-        let mut events = Vec::new();
+        let sent = jobs.iter().map(Vec::len).sum();
+        let mut places: HashMap<(TenantId, Uuid), usize> = HashMap::with_capacity(sent);
+        let mut events = Vec::with_capacity(sent);
         let mut asked: Vec<Vec<Option<usize>>> = Vec::with_capacity(jobs.len());
         for job in jobs {
             let mut of_job = Vec::with_capacity(job.len());

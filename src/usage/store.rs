@@ -8,7 +8,7 @@ use super::event::Event;
 use crate::{
     error::{Error, Result},
     isolation::{OperatorTx, TenantTx},
-    platform::ids::TenantId,
+    platform::{db::Bound, ids::TenantId},
 };
 
 /// Claims the keys and keeps the events of those that were free, one row for each tenant; answers the places of all others. Keys are
@@ -44,22 +44,20 @@ const RECORD: &str = "
 
 /// Events of different keys, in one transaction; answers for each whether it is new.
 pub(super) async fn record(tx: &OperatorTx, batch: Uuid, events: &[&Event]) -> Result<Vec<bool>> {
-    let uuids = |of: fn(&Event) -> Uuid| Value::from(events.iter().map(|event| of(event)).collect::<Vec<_>>());
-    let texts = |of: fn(&Event) -> String| Value::from(events.iter().map(|event| of(event)).collect::<Vec<_>>());
-    let values = [
-        uuids(|event| event.tenant.uuid()),
-        uuids(|event| event.key),
-        events.iter().map(|event| event.dimension).collect::<Vec<_>>().into(),
-        events.iter().map(|event| event.at.timestamp_micros()).collect::<Vec<_>>().into(),
-        texts(|event| event.quantity.to_string()),
-        texts(|event| event.labels.clone()),
-        texts(|event| event.subject.clone()),
-        texts(|event| event.reason.clone()),
-        batch.into(),
-        tx.stamp().at.into(),
-    ];
+    let texts = |of: fn(&Event) -> &str| events.iter().map(|event| of(event)).collect::<Vec<_>>();
+    let bound = Bound::default()
+        .and(events.iter().map(|event| event.tenant.uuid()).collect::<Vec<_>>())?
+        .and(events.iter().map(|event| event.key).collect::<Vec<_>>())?
+        .and(events.iter().map(|event| event.dimension).collect::<Vec<_>>())?
+        .and(events.iter().map(|event| event.at.timestamp_micros()).collect::<Vec<_>>())?
+        .and(events.iter().map(|event| event.quantity.to_string()).collect::<Vec<_>>())?
+        .and(texts(|event| &event.labels))?
+        .and(texts(|event| &event.subject))?
+        .and(texts(|event| &event.reason))?
+        .and(batch)?
+        .and(tx.stamp().at)?;
     let mut is_new = vec![true; events.len()];
-    for row in tx.rows(RECORD, values).await? {
+    for row in tx.rows_of(RECORD, bound).await? {
         let place: i64 = row.try_get("", "place")?;
         let place = usize::try_from(place - 1).map_err(Error::internal)?;
         *is_new.get_mut(place).ok_or_else(|| Error::internal("a place that was not sent"))? = false;

@@ -22,6 +22,7 @@ mod isolation;
 mod lifecycle;
 mod memory;
 mod moves;
+mod network_rules;
 mod oauth;
 mod outsiders;
 mod pages;

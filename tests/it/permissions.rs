@@ -13,6 +13,9 @@ use crate::{
     support::{Client, Received, Socket, TestApp},
 };
 
+/// Who is shut out by the tenant's network rules, from sockets as well.
+const ELSEWHERE: &str = "elsewhere";
+
 /// A column of the table.
 struct Caller {
     name: &'static str,
@@ -107,7 +110,8 @@ fn routes(schema: &Schema) -> Vec<Route> {
     routes
 }
 
-/// Operators of one role each, services with one scope each, a service with all, a stranger.
+/// Operators of one role each, services with one scope each, one with all, one with all of a tenant whose network rules let it in
+/// from elsewhere only, a stranger.
 async fn callers(app: &TestApp) -> Vec<Caller> {
     let tenant = app.tenant("permitted").await;
     let mut callers = Vec::new();
@@ -118,6 +122,11 @@ async fn callers(app: &TestApp) -> Vec<Caller> {
         callers.push((scope.name().trim_start_matches("auth:"), app.service(&tenant, scope.name()).await));
     }
     callers.push(("all", app.full_service(&tenant).await));
+    let fenced = app.tenant("fenced").await;
+    let fence = "mutation($id: ID!) { setNetworkRules(input: {tenantId: $id, allowed: [{name: \"office\", network: \"203.0.113.0/24\"}]}) {
+        networkRules { version } } }";
+    app.admin().await.ok(fence, json!({ "id": fenced.id })).await;
+    callers.push((ELSEWHERE, app.full_service(&fenced).await));
     callers.push(("none", app.anonymous()));
     callers.into_iter().map(|(name, client)| Caller { name, client, socket: None, operations: 0 }).collect()
 }
@@ -131,7 +140,7 @@ async fn send(caller: &Caller, operation: &Operation) -> String {
 /// The same over a WebSocket. A stream that is let in says nothing by itself, so a query sent behind it tells when the
 /// answer would have come.
 async fn subscribe(app: &TestApp, caller: &mut Caller, operation: &Operation) -> String {
-    if caller.client.token().is_none() {
+    if caller.client.token().is_none() || caller.name == ELSEWHERE {
         return refused_socket(app, &caller.client).await;
     }
     if caller.socket.is_none() {
@@ -172,7 +181,8 @@ async fn subscribe(app: &TestApp, caller: &mut Caller, operation: &Operation) ->
 
 async fn refused_socket(app: &TestApp, client: &Client) -> String {
     let mut socket = Socket::open(app.address, client).await;
-    socket.send(json!({ "type": "connection_init" })).await;
+    let authorization = client.token().map(|token| format!("Bearer {token}"));
+    socket.send(json!({ "type": "connection_init", "payload": { "Authorization": authorization } })).await;
     match socket.next().await {
         Received::Closed { reason, .. } => reason,
         Received::Message(message) => panic!("a stranger was let in: {message}"),

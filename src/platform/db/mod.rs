@@ -37,7 +37,7 @@ pub use self::{
     migrate::{is_current, migrate},
     owner::{Owner, OwnerConnection},
     place::Place,
-    tx::{Tx, column},
+    tx::{Bound, Tx, column},
 };
 use crate::{
     config,

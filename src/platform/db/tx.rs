@@ -6,7 +6,7 @@ use std::sync::{
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement, Value};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{AssertSqlSafe, Executor as _, Postgres, Transaction, query::Query};
+use sqlx::{Arguments as _, AssertSqlSafe, Executor as _, Postgres, Transaction, postgres::PgArguments, query::Query};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Session, failure::sqlx_failed};
@@ -54,6 +54,13 @@ impl Tx {
         self.query_one_raw(statement(sql, values)).await
     }
 
+    /// The same of values that are encoded already.
+    pub async fn rows_of(&self, sql: &'static str, bound: Bound) -> Result<Vec<QueryResult>, DbErr> {
+        let mut transaction = self.connection().await;
+        let rows = sqlx::query_with(sql, bound.0).fetch_all(&mut **transaction).await;
+        rows.map(|rows| rows.into_iter().map(Into::into).collect()).map_err(sqlx_failed)
+    }
+
     pub async fn commit(self) -> Result<()> {
         let committed = self.transaction.into_inner().commit().await;
         committed.map_err(|error| Error::from(sqlx_failed(error)))
@@ -77,9 +84,21 @@ fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
     Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
 }
 
-fn query(statement: &Statement) -> Query<'_, Postgres, SqlxValues> {
-    let values = statement.values.clone().unwrap_or_else(|| sea_orm::sea_query::Values(Vec::new()));
-    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
+/// Values that are encoded where they are: arrays of thousands are not made into a [`Value`] for each element first.
+#[derive(Debug, Default)]
+pub struct Bound(PgArguments);
+
+impl Bound {
+    /// The next one.
+    pub fn and<'t, T: sqlx::Encode<'t, Postgres> + sqlx::Type<Postgres> + 't>(mut self, value: T) -> Result<Self> {
+        self.0.add(value).map_err(|error| Error::internal(error.to_string()))?;
+        Ok(self)
+    }
+}
+
+fn query(statement: Statement) -> Query<'static, Postgres, SqlxValues> {
+    let values = statement.values.unwrap_or_else(|| sea_orm::sea_query::Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values))
 }
 
 #[async_trait]
@@ -90,7 +109,7 @@ impl ConnectionTrait for Tx {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let mut transaction = self.connection().await;
-        let done = query(&statement).execute(&mut **transaction).await;
+        let done = query(statement).execute(&mut **transaction).await;
         done.map(Into::into).map_err(sqlx_failed)
     }
 
@@ -102,13 +121,13 @@ impl ConnectionTrait for Tx {
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         let mut transaction = self.connection().await;
-        let row = query(&statement).fetch_optional(&mut **transaction).await;
+        let row = query(statement).fetch_optional(&mut **transaction).await;
         row.map(|row| row.map(Into::into)).map_err(sqlx_failed)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let mut transaction = self.connection().await;
-        let rows = query(&statement).fetch_all(&mut **transaction).await;
+        let rows = query(statement).fetch_all(&mut **transaction).await;
         rows.map(|rows| rows.into_iter().map(Into::into).collect()).map_err(sqlx_failed)
     }
 }

@@ -2,6 +2,7 @@
 //! a `Tenant` are in `edge/tenant.rs`.
 
 mod input;
+mod network;
 mod partner;
 mod plan;
 mod sla;
@@ -14,6 +15,7 @@ pub use self::{
         ChangePlanInput, CreateTenantInput, DeleteTenantInput, SetParentTenantInput, SuspendTenantInput,
         TenantActionInput, UpdateTenantInput,
     },
+    network::{NetworkMutation, NetworkQuery},
     partner::{PartnerMutation, TenantPartners},
     plan::{CreatePlanInput, PlanObject, UpdatePlanInput},
     tenant::{TenantCore, TenantPlan},

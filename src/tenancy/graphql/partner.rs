@@ -19,7 +19,7 @@ pub struct GrantPartnerAccessInput {
     /// The tenant that it is let into.
     tenant_id: ID,
     /// What it may do there, such as `auth:quota:read`; its tokens need each of them, too. Not what makes credentials or leads
-    /// to further tenants: `auth:client:write`, `auth:children:*`, `auth:partner:*`.
+    /// to further tenants: `auth:client:write`, `auth:network:write`, `auth:children:*`, `auth:partner:*`.
     scopes: Vec<String>,
     /// When it ends by itself; at most `tenancy.max_partner_access` from now.
     expires_at: DateTime<Utc>,
