@@ -90,7 +90,7 @@ fn for_callers(app: &App, router: Router) -> Router {
 async fn authenticated(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
     let request_id = origin.request_id.clone().unwrap_or_default();
-    match request::authenticate(&app, request.headers(), origin).await {
+    match request::authenticate_and_admit(&app, request.headers(), origin).await {
         Ok(caller) => {
             if let Some(tenant) = caller.tenant() {
                 tracing::Span::current().record("tenant", tracing::field::display(tenant));

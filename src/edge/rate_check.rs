@@ -52,7 +52,7 @@ pub(super) async fn check(
 
 /// The request itself takes one of `requests_per_second` as every request does, unless that is what it asks for.
 async fn decide(app: &App, headers: &HeaderMap, origin: Origin, query: &str, told: &mut HeaderMap) -> Result<()> {
-    let caller = request::authenticate(app, headers, origin).await?;
+    let caller = request::authenticate_and_admit(app, headers, origin).await?;
     let query = Query::parse(query);
     let asks_for_itself = query.as_ref().is_ok_and(|query| query.key == REQUESTS);
     let admitted = if asks_for_itself { Ok(Pass::default()) } else { app.rates.admit(&caller).await };

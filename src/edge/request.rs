@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{admission::Digest, listener::Peer, request_log};
 use crate::{
-    access::{Binding, Caller, Claims, Origin, Role, ScopeSet},
+    access::{Binding, Caller, Claims, Effect, Origin, Role, ScopeSet},
     app::App,
     error::{Error, Kind, Result},
     isolation::IdempotencyKey,
@@ -53,6 +53,13 @@ pub(super) async fn authenticate(app: &App, headers: &HeaderMap, origin: Origin)
     let caller = authenticate_token(app, token, origin).await?;
     request_log::note_caller(&caller);
     check_tenant(&caller, named_tenant(headers)?)?;
+    Ok(caller)
+}
+
+/// The same, of who may do anything at all: for plain HTTP, whose handlers ask for the rest.
+pub(super) async fn authenticate_and_admit(app: &App, headers: &HeaderMap, origin: Origin) -> Result<Arc<Caller>> {
+    let caller = authenticate(app, headers, origin).await?;
+    app.tenancy.admit(&caller, Effect::Read).await?;
     Ok(caller)
 }
 
