@@ -18,6 +18,7 @@ use crate::{
     isolation::{Budgets, Isolation, OperatorScope},
     journal::Signals,
     keys::{MasterKey, OtherMasterKeys, Wrappers},
+    members::Members,
     moves::Moves,
     oauth::OAuth,
     platform::{
@@ -55,6 +56,7 @@ pub struct App {
     pub rates: Rates,
     pub entitlements: Entitlements,
     pub usage: Usage,
+    pub members: Members,
     pub analytics: Analytics,
     pub cells: Cells,
     pub templates: Templates,
@@ -99,6 +101,7 @@ impl App {
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
         let usage = Usage::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.usage.clone());
+        let members = Members::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.members.clone())?;
         let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
         let templates = Templates::new(isolation.clone(), cells.clone(), &config);
@@ -133,6 +136,7 @@ impl App {
             rates,
             entitlements,
             usage,
+            members,
             analytics,
             cells,
             templates,

@@ -13,6 +13,7 @@ use crate::{
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
+    members::graphql::{MemberMutation, MemberQuery},
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
     probes::graphql::ProbesMutation,
@@ -41,13 +42,17 @@ use crate::{
 pub struct Query(
     TenantQuery,
     AuditQuery,
-    OAuthQuery,
+    IdentityQuery,
     IsolationQuery,
     ConsumptionQuery,
     FlagQuery,
     EntitlementQuery,
     EnvironmentQuery,
 );
+
+/// Who may ask: services, and members.
+#[derive(Debug, Default, MergedObject)]
+pub struct IdentityQuery(OAuthQuery, MemberQuery);
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
@@ -70,13 +75,17 @@ pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQue
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(
     TenantMutation,
-    OAuthMutation,
+    IdentityMutation,
     HealthMutation,
     ConsumptionMutation,
     FlagMutation,
     EntitlementMutation,
     EnvironmentMutation,
 );
+
+/// Who may ask: services, and members.
+#[derive(Debug, Default, MergedObject)]
+pub struct IdentityMutation(OAuthMutation, MemberMutation);
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]
