@@ -29,6 +29,7 @@ use crate::{
     provisioning::{self, Provisioning},
     quotas::Quotas,
     rates::Rates,
+    sessions::{self, Sessions},
     templates::Templates,
     tenancy::Tenancy,
     tenant_keys::TenantKeys,
@@ -57,6 +58,7 @@ pub struct App {
     pub entitlements: Entitlements,
     pub usage: Usage,
     pub members: Members,
+    pub sessions: Sessions,
     pub analytics: Analytics,
     pub cells: Cells,
     pub templates: Templates,
@@ -102,6 +104,14 @@ impl App {
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
         let usage = Usage::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.usage.clone());
         let members = Members::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.members.clone())?;
+        let parts = sessions::Parts {
+            isolation: isolation.clone(),
+            tenancy: tenancy.clone(),
+            members: members.clone(),
+            oauth: oauth.clone(),
+            keys: tenant_keys.clone(),
+        };
+        let sessions = Sessions::new(parts, &master, config.sessions.clone());
         let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
         let templates = Templates::new(isolation.clone(), cells.clone(), &config);
@@ -137,6 +147,7 @@ impl App {
             entitlements,
             usage,
             members,
+            sessions,
             analytics,
             cells,
             templates,

@@ -27,6 +27,7 @@ pub mod probes;
 pub mod provisioning;
 pub mod quotas;
 pub mod rates;
+pub mod sessions;
 pub mod templates;
 pub mod tenancy;
 pub mod tenant_keys;

@@ -63,6 +63,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
 /// to be right is done elsewhere: acknowledgements wait for this.
 async fn hear(app: &App, heard: Heard) {
     app.oauth.hear(&heard).await;
+    app.members.hear(&heard);
+    app.sessions.hear(&heard);
     app.quotas.hear(&heard);
     app.provisioning.hear(&heard);
     app.tenancy.snapshots().hear(&heard);
@@ -118,7 +120,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 25] = [
+const TASKS: [Task; 26] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -189,6 +191,14 @@ const TASKS: [Task; 25] = [
         every: TimeDelta::minutes(10),
         run: |app| {
             async { app.members.purge_links().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
+                .boxed()
+        },
+    },
+    Task {
+        name: "old sessions",
+        every: TimeDelta::minutes(10),
+        run: |app| {
+            async { app.sessions.purge().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
                 .boxed()
         },
     },

@@ -34,6 +34,8 @@ mod m20261127_000030_prices;
 mod m20261127_000031_analytics;
 mod m20261127_000032_usage_periods;
 mod m20261127_000034_members;
+mod m20261127_000035_sessions;
+mod m20261127_000036_totp;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -76,6 +78,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000031_analytics::Migration),
             Box::new(m20261127_000032_usage_periods::Migration),
             Box::new(m20261127_000034_members::Migration),
+            Box::new(m20261127_000035_sessions::Migration),
+            Box::new(m20261127_000036_totp::Migration),
         ]
     }
 }

@@ -537,6 +537,18 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.makePasswordLink", "password.makeLink", Scope::MemberWrite, Anyone, Write),
     public("Mutation.resetPassword", "password.reset", Write),
     own("Mutation.changePassword", "password.change", Write),
+    public("Mutation.signIn", "session.signIn", Write),
+    public("Mutation.completeSignIn", "session.completeSignIn", Write),
+    public("Mutation.refreshSession", "session.refresh", Write),
+    own("Mutation.signOut", "session.signOut", Write),
+    // Of others it takes a scope, which `sessions` looks at.
+    own("Query.sessions", "session.list", Read),
+    own("Mutation.endSession", "session.end", Write),
+    rule("Query.sessionPolicy", "sessionPolicy.read", Scope::SessionRead, Anyone, Read),
+    rule("Mutation.setSessionPolicy", "sessionPolicy.set", Scope::SessionWrite, Anyone, Write),
+    public("Mutation.enrollTotp", "totp.enroll", Write),
+    public("Mutation.confirmTotp", "totp.confirm", Write),
+    own("Mutation.disableTotp", "totp.disable", Write),
     rule("GET./v1/rate/check", "rate.check", Scope::RateCheck, Anyone, Read),
 ];
 

@@ -5,6 +5,7 @@ mod dataplane;
 mod environment;
 mod keys;
 mod members;
+mod sessions;
 mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -19,6 +20,7 @@ pub use self::{
     environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
     members::Members,
+    sessions::Sessions,
     usage::{Usage, UsageStream},
 };
 use crate::platform::secret::Secret;
@@ -55,6 +57,7 @@ pub struct Config {
     pub analytics: Analytics,
     pub rates: Rates,
     pub members: Members,
+    pub sessions: Sessions,
     pub journal: Journal,
     pub idempotency: Idempotency,
     pub worker: Worker,
@@ -429,6 +432,7 @@ impl Config {
         )?;
         self.usage.validate()?;
         self.members.validate()?;
+        self.sessions.validate()?;
         self.usage_stream.validate()?;
         self.analytics.validate()?;
         self.rates.validate()?;

@@ -175,6 +175,7 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         .data(app.rates.clone())
         .data(app.usage.clone())
         .data(app.members.clone())
+        .data(app.sessions.clone())
         .data(app.analytics.clone())
         .data(app.entitlements.clone())
         .data(app.cells.clone())

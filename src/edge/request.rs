@@ -86,6 +86,9 @@ pub(super) async fn authenticate_token(app: &App, token: &str, origin: Origin) -
     if app.oauth.revoked(&verified.claims).await? {
         return Err(Error::unauthenticated());
     }
+    if verified.claims.sid.is_some() {
+        return app.sessions.caller(&verified.claims, origin).await.map(Arc::new);
+    }
     if verified.claims.tenant_id.is_none() && !makes_operators(app, &verified.claims.iss) {
         return Err(Error::unauthenticated());
     }

@@ -22,6 +22,7 @@ use crate::{
     },
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
+    sessions::graphql::{SessionMutation, SessionQuery},
     templates::graphql::{TemplateMutation, TemplateQuery, TemplateSubscription},
     tenancy::graphql::PartnerMutation,
     tenant_keys::graphql::TenantKeyMutation,
@@ -52,7 +53,7 @@ pub struct Query(
 
 /// Who may ask: services, and members.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityQuery(OAuthQuery, MemberQuery);
+pub struct IdentityQuery(OAuthQuery, MemberQuery, SessionQuery);
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
@@ -85,7 +86,7 @@ pub struct Mutation(
 
 /// Who may ask: services, and members.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityMutation(OAuthMutation, MemberMutation);
+pub struct IdentityMutation(OAuthMutation, MemberMutation, SessionMutation);
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]

@@ -58,6 +58,7 @@ impl Members {
         store::announce(&tx).await?;
         tx.keep_answer(conditions, &member).await?;
         tx.commit([Entry::new("MemberRolesSet", "member", id).change(Some(&before), Some(&member))?]).await?;
+        self.changed(scope.tenant());
         Ok(member)
     }
 
@@ -77,6 +78,7 @@ impl Members {
         store::announce(&tx).await?;
         tx.keep_answer(conditions, &member).await?;
         tx.commit([Entry::new("MemberDeactivated", "member", id).change(Some(&before), Some(&member))?]).await?;
+        self.changed(scope.tenant());
         self.settle_seats(scope.tenant()).await;
         Ok(member)
     }

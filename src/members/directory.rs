@@ -1,7 +1,7 @@
 //! What a source of identities (a directory's sync, single sign-on, SCIM) does to members: many at once, in one transaction of its own.
 //!
 //! The order: [`Members::find_known`] in a transaction, decide, [`Members::take_seats`] for those that will be new, then
-//! [`Members::apply`] in the transaction that writes, commit with its entries, and [`Members::settle_seats`]. What is applied is looked
+//! [`Members::apply`] in the transaction that writes, commit with its entries, and then [`Members::applied`]. What is applied is looked
 //! at again under locks, so that nothing has to hold in between.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Kind, Result},
     isolation::TenantTx,
     journal::Entry,
-    platform::ids::MemberId,
+    platform::ids::{MemberId, TenantId},
 };
 
 /// A person as a source tells of it.
@@ -108,6 +108,12 @@ impl Members {
             store::announce(tx).await?;
         }
         Ok(plan.applied)
+    }
+
+    /// After the commit: what was applied holds in sessions that run, and its seats are counted.
+    pub async fn applied(&self, tenant: TenantId) {
+        self.changed(tenant);
+        self.settle_seats(tenant).await;
     }
 
     /// Addresses and ids of the changes that somebody has already, and who.

@@ -151,7 +151,7 @@ pub struct SetMemberRolesInput {
 pub struct SetRoleInput {
     /// The tenant; a member's or service's own where not given.
     tenant_id: Option<ID>,
-    /// 1 to 63 small letters, digits, `-` or `_`, a letter first; not the key of a shipped role. A role of this key is replaced.
+    /// 1 to 63 small letters, digits or `_`, a letter first; not the key of a shipped role. A role of this key is replaced.
     key: String,
     /// For people; at most 500 characters.
     #[graphql(default)]
@@ -189,16 +189,9 @@ pub struct ResetPasswordInput {
     password: String,
 }
 
-#[derive(Debug, InputObject)]
-pub struct ChangePasswordInput {
-    current_password: String,
-    /// As in `acceptInvitation`.
-    new_password: String,
-}
-
 #[derive(Debug, SimpleObject)]
 pub struct MemberPayload {
-    member: MemberObject,
+    pub member: MemberObject,
 }
 
 /// A member, and the link that it needs.
@@ -382,18 +375,6 @@ impl MemberMutation {
         let scope = entered(ctx, "Mutation", input.tenant_id.as_ref()).await?;
         let role = handle(ctx)?.delete_role(&scope, &input.key, &conditions(ctx, input.expected_version)).await?;
         Ok(RolePayload { role: role.into() })
-    }
-
-    /// Changes your own password. All your sessions end, this one too: sign in with the new one.
-    ///
-    /// Errors: `invalid_input` with the field and its rule; `forbidden` for who is no member.
-    ///
-    /// Any valid token.
-    async fn change_password(&self, ctx: &Context<'_>, input: ChangePasswordInput) -> Result<MemberPayload> {
-        let scope = own_account(ctx, "Mutation").await?;
-        let (before, after) = (Secret::new(input.current_password), Secret::new(input.new_password));
-        let member = handle(ctx)?.change_password(&scope, before, after).await?;
-        Ok(MemberPayload { member: MemberObject(member) })
     }
 
     /// Makes a link by which a member sets a new password. It works once, within an hour where the server says nothing else.

@@ -159,6 +159,11 @@ pub(super) fn email(field: &str, address: &str) -> Result<(String, String)> {
     }
 }
 
+/// What an address is compared by.
+pub fn email_key(field: &str, address: &str) -> Result<String> {
+    email(field, address).map(|(_, key)| key)
+}
+
 pub(super) fn name(field: &str, name: &str) -> Result<String> {
     let name = name.trim();
     if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {

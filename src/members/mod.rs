@@ -29,20 +29,22 @@ use self::passwords::Passwords;
 pub use self::{
     directory::{Applied, Change, Known},
     inviting::{Invited, NewMember},
-    member::{Member, Source, Status},
+    member::{Member, Source, Status, email_key as check_email},
     passwords::changing::only_members,
     role::{NewRole, OWNER, OwnRole, SHIPPED, Shipped, scopes_of},
     role_store::OwnRoles,
     seats::Seats,
-    store::{CHANGED, MemberFilter},
+    store::MemberFilter,
 };
 use crate::{
+    access::{Audience, Effect, Permission, Scope},
     config,
-    error::Result,
-    isolation::{Isolation, TenantTx},
+    error::{Error, Result},
+    isolation::{Isolation, TenantScope, TenantTx},
     platform::{
-        db::Tx,
+        db::{Heard, Tx},
         ids::{MemberId, TenantId},
+        stripes::Stripes,
     },
     quotas::Quotas,
     tenancy::Tenancy,
@@ -55,6 +57,8 @@ pub struct Members {
     tenancy: Tenancy,
     quotas: Quotas,
     passwords: Passwords,
+    /// Counts what changes of members, by tenant.
+    changes: Arc<Stripes>,
     rules: Arc<config::Members>,
 }
 
@@ -62,7 +66,7 @@ impl Members {
     pub fn new(isolation: Isolation, tenancy: Tenancy, quotas: Quotas, rules: config::Members) -> Result<Self> {
         tenancy.snapshots().keep_of_tenants::<OwnRoles>();
         let passwords = Passwords::new(&rules)?;
-        Ok(Self { isolation, tenancy, quotas, passwords, rules: Arc::new(rules) })
+        Ok(Self { isolation, tenancy, quotas, passwords, changes: Arc::default(), rules: Arc::new(rules) })
     }
 
     /// A member as it is in this transaction.
@@ -71,7 +75,55 @@ impl Members {
     }
 
     /// The same, held until the transaction ends.
-    pub async fn lock_in(&self, tx: &TenantTx, id: MemberId) -> Result<Option<Member>> {
-        Ok(store::lock(tx, &[id]).await?.members.pop())
+    pub async fn hold_in(&self, tx: &TenantTx, id: MemberId) -> Result<Option<Member>> {
+        store::hold(tx, id).await
+    }
+
+    /// Refuses who may do less than the member.
+    pub async fn check_reach(&self, scope: &TenantScope, id: MemberId) -> Result<()> {
+        let tx = self.isolation.begin(scope).await?;
+        let member = store::find(&tx, scope.tenant(), id).await?;
+        let own = role_store::share(&tx).await?;
+        tx.commit_unrecorded("a read").await?;
+        let member = member.ok_or_else(Error::not_found)?;
+        scope.caller().require(&CHANGE)?;
+        role::check_reach(scope.caller().scopes, scopes_of(&member.roles, &own))
+    }
+
+    /// Tells all replicas, when `tx` commits, that what members of the tenant may do, or their sessions, have changed. Whoever calls this
+    /// calls [`changed`](Self::changed) after the commit.
+    pub async fn announce(&self, tx: &TenantTx) -> Result<()> {
+        store::announce(tx).await
+    }
+
+    /// What memory has of the tenant's members is old from now on, on this replica.
+    pub fn changed(&self, tenant: TenantId) {
+        *self.changes.lock(tenant) += 1;
+    }
+
+    /// How often members of the tenant have changed: what was read before a change is not used after it.
+    pub fn changes(&self, tenant: TenantId) -> u64 {
+        self.changes.count(tenant)
+    }
+
+    /// Follows the listener: a change that another replica has made counts here before this returns.
+    pub fn hear(&self, heard: &Heard) {
+        match heard {
+            Heard::Connected | Heard::Lost => self.changes.count_all_up(),
+            Heard::Notified(payload) => {
+                if let Some(tenant) = payload.strip_prefix(store::CHANGED).and_then(|id| id.parse().ok()) {
+                    self.changed(tenant);
+                }
+            }
+        }
     }
 }
+
+/// What it takes to change a member, where no field of the schema says so.
+const CHANGE: Permission = Permission {
+    field: "members.change",
+    name: "member.change",
+    scope: Some(Scope::MemberWrite),
+    audience: Audience::Anyone,
+    effect: Effect::Write,
+};

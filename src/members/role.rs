@@ -130,11 +130,11 @@ impl NewRole {
 
 fn check_key(key: &str) -> Result<()> {
     let begins = key.starts_with(|letter: char| letter.is_ascii_lowercase());
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if begins && key.len() <= LONGEST_KEY && key.bytes().all(fits) {
         Ok(())
     } else {
-        let rule = "has 1 to 63 small letters, digits, `-` or `_`, a letter first";
+        let rule = "has 1 to 63 small letters, digits or `_`, a letter first";
         Err(Error::invalid("key", rule))
     }
 }
@@ -206,7 +206,7 @@ mod tests {
             let scopes = keys(scopes);
             NewRole { key: key.to_owned(), description: String::new(), scopes }.check()
         };
-        assert!(new("support-2", &["auth:member:read"]).unwrap().contains(Scope::MemberRead));
+        assert!(new("support_2", &["auth:member:read"]).unwrap().contains(Scope::MemberRead));
         for (key, scopes) in [
             ("owner", &["auth:member:read"][..]),
             ("Support", &["auth:member:read"]),

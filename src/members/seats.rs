@@ -92,7 +92,7 @@ impl Members {
         }
     }
 
-    /// Counts what was noted of the tenant's seats. Where that fails, the schedule does it.
+    /// After a commit that changed members: counts what was noted of the tenant's seats. Where that fails, the schedule does it.
     pub async fn settle_seats(&self, tenant: TenantId) {
         if let Err(error) = self.count_seats(tenant).await {
             tracing::warn!(%error, %tenant, cause = error.cause().map(tracing::field::display), "seats are counted later");

@@ -43,7 +43,7 @@ const HOLDING: &str = "select count(*) as held from tenantry.members where tenan
 const ANNOUNCE: &str = "select pg_notify('tenantry', $1)::text";
 
 /// Begin of the notification that members of a tenant are no longer what they were; the tenant's id follows.
-pub const CHANGED: &str = "members ";
+pub(super) const CHANGED: &str = "members ";
 
 /// Which members a list shows.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +83,12 @@ pub(super) async fn find(tx: &Tx, tenant: TenantId, id: MemberId) -> Result<Opti
 pub(super) async fn find_by_email(tx: &Tx, tenant: TenantId, email_key: &str) -> Result<Option<Member>> {
     let find = format!("select {COLUMNS} from tenantry.members where tenant_id = $1 and email_key = $2");
     tx.row(&find, [tenant.into(), email_key.into()]).await?.as_ref().map(member).transpose()
+}
+
+/// One member, held until the transaction ends.
+pub(super) async fn hold(tx: &TenantTx, id: MemberId) -> Result<Option<Member>> {
+    let hold = format!("select {COLUMNS} from tenantry.members where tenant_id = $1 and member_id = $2 for update");
+    tx.row(&hold, [tx.tenant().into(), id.into()]).await?.as_ref().map(member).transpose()
 }
 
 /// These members and every active owner, held until the transaction ends.

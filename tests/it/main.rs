@@ -34,6 +34,7 @@ mod quota_storm;
 mod quotas;
 mod rates;
 mod repeats;
+mod sessions;
 mod smoke;
 mod telemetry;
 mod templates;

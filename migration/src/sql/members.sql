@@ -24,7 +24,7 @@ create index members_owners_idx on members (tenant_id, member_id) where 'owner' 
 -- A tenant's own roles: scopes by a name.
 create table member_roles (
   tenant_id   uuid not null,
-  key         text not null check (key ~ '^[a-z][a-z0-9_-]{0,62}$'),
+  key         text not null check (key ~ '^[a-z][a-z0-9_]{0,62}$'),
   description text not null check (length(description) <= 500),
   scopes      text[] not null,
   version     bigint not null check (version > 0),

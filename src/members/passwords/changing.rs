@@ -27,6 +27,7 @@ impl Members {
         let tx = self.isolation.begin(scope).await?;
         let member = self.write_password(&tx, id, &stored).await?;
         tx.commit([Entry::new("MemberPasswordChanged", "member", id)]).await?;
+        self.changed(scope.tenant());
         Ok(member)
     }
 
@@ -38,7 +39,7 @@ impl Members {
         Ok(self.passwords.verify(password, stored).await? != Verdict::Wrong)
     }
 
-    /// The active member who has this address and this password. Takes the same time whatever is wrong. A password that is kept at an
+    /// The member who has this address and this password. Takes the same time whatever is wrong. A password that is kept at an
     /// old cost is kept at today's from then on.
     pub async fn prove_password(
         &self,
@@ -115,6 +116,7 @@ impl Members {
             return Err(worthless());
         }
         tx.commit([Entry::new("MemberPasswordReset", "member", id)]).await?;
+        self.changed(scope.tenant());
         Ok(member)
     }
 

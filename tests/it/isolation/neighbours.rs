@@ -113,6 +113,7 @@ const GIVE: &str = "mutation($id: ID!, $reason: String!) {
       expiresAt: \"2100-01-01T00:00:00Z\"}) { grant { id } } }";
 const ROLE: &str = "mutation($input: SetRoleInput!) { setRole(input: $input) { role { key } } }";
 const INVITE: &str = "mutation($input: InviteMemberInput!) { inviteMember(input: $input) { token member { id } } }";
+const SIGN_IN: &str = "mutation($input: SignInInput!) { signIn(input: $input) { tokens { accessToken } } }";
 const ACCEPT: &str = "mutation($token: String!) {
     acceptInvitation(input: {token: $token, password: \"an unusual sentence\"}) { member { id } } }";
 const LINK: &str = "mutation($id: ID!) { makePasswordLink(input: {id: $id}) { token } }";
@@ -350,6 +351,21 @@ impl Neighbours {
         let (id, token) = (&invited["member"]["id"], &invited["token"]);
         service.without_token().ok(ACCEPT, json!({ "token": token })).await;
         service.ok(LINK, json!({ "id": id })).await;
+        let input = json!({ "tenant": tenant.slug, "email": email, "password": "an unusual sentence" });
+        let signed = service.without_token().ok(SIGN_IN, json!({ "input": input })).await["signIn"]["tokens"].clone();
+        let member = service.with_token(signed["accessToken"].as_str().unwrap());
+        member.ok("mutation { enrollTotp(input: {}) { secret } }", json!({})).await;
+        service.ok("mutation { setSessionPolicy(input: {mostSessions: 30}) { policy { version } } }", json!({})).await;
+        let code = format!(
+            "insert into tenantry.member_recovery_codes (tenant_id, member_id, code_hash)
+               values ('{}', '{}', decode(repeat('ab', 32), 'hex'));
+             insert into tenantry.sign_in_attempts (tenant_id, name_hash, failures, failed_at, until)
+               values ('{}', decode(repeat('ab', 32), 'hex'), 1, '2100-01-01', '2100-01-01')",
+            tenant.id,
+            id.as_str().unwrap(),
+            tenant.id
+        );
+        self.app.database.superuser().await.execute_unprepared(&code).await.unwrap();
         // Of no schedule's time.
         let seat = format!(
             "insert into tenantry.member_seats (tenant_id, change_id, amount, created_at)

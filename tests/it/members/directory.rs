@@ -29,7 +29,7 @@ async fn sync(app: &TestApp, tenant: &Tenant, changes: &[Change], seats: i64) ->
         none if none.is_empty() => tx.commit_unrecorded("nothing was changed").await.unwrap(),
         entries => tx.commit(entries).await.unwrap(),
     }
-    members.settle_seats(tenant.id).await;
+    members.applied(tenant.id).await;
     applied
 }
 
