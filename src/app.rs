@@ -18,6 +18,7 @@ use crate::{
     isolation::{Budgets, Isolation, OperatorScope},
     journal::Signals,
     keys::{MasterKey, OtherMasterKeys, Wrappers},
+    members::Members,
     moves::Moves,
     oauth::OAuth,
     platform::{
@@ -28,6 +29,7 @@ use crate::{
     provisioning::{self, Provisioning},
     quotas::Quotas,
     rates::Rates,
+    sessions::{self, Sessions},
     templates::Templates,
     tenancy::Tenancy,
     tenant_keys::TenantKeys,
@@ -55,6 +57,8 @@ pub struct App {
     pub rates: Rates,
     pub entitlements: Entitlements,
     pub usage: Usage,
+    pub members: Members,
+    pub sessions: Sessions,
     pub analytics: Analytics,
     pub cells: Cells,
     pub templates: Templates,
@@ -99,6 +103,15 @@ impl App {
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
         let usage = Usage::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.usage.clone());
+        let members = Members::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.members.clone())?;
+        let parts = sessions::Parts {
+            isolation: isolation.clone(),
+            tenancy: tenancy.clone(),
+            members: members.clone(),
+            oauth: oauth.clone(),
+            keys: tenant_keys.clone(),
+        };
+        let sessions = Sessions::new(parts, &master, config.sessions.clone());
         let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
         let templates = Templates::new(isolation.clone(), cells.clone(), &config);
@@ -133,6 +146,8 @@ impl App {
             rates,
             entitlements,
             usage,
+            members,
+            sessions,
             analytics,
             cells,
             templates,

@@ -67,6 +67,8 @@ pub fn start(app: &App, place: &Place) -> JoinSet<()> {
 /// to be right is done elsewhere: acknowledgements wait for this.
 async fn hear(app: &App, heard: Heard) {
     app.oauth.hear(&heard).await;
+    app.members.hear(&heard);
+    app.sessions.hear(&heard);
     app.quotas.hear(&heard);
     app.provisioning.hear(&heard);
     app.tenancy.snapshots().hear(&heard);
@@ -122,7 +124,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 23] = [
+const TASKS: [Task; 26] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -182,6 +184,27 @@ const TASKS: [Task; 23] = [
         name: "grants",
         every: TimeDelta::zero(),
         run: |app| async { app.entitlements.end_due_grants().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "seats",
+        every: TimeDelta::zero(),
+        run: |app| async { app.members.settle_left_seats().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "old links",
+        every: TimeDelta::minutes(10),
+        run: |app| {
+            async { app.members.purge_links().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
+                .boxed()
+        },
+    },
+    Task {
+        name: "old sessions",
+        every: TimeDelta::minutes(10),
+        run: |app| {
+            async { app.sessions.purge().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
+                .boxed()
+        },
     },
     Task {
         name: "cells",

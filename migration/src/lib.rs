@@ -34,6 +34,9 @@ mod m20261127_000030_prices;
 mod m20261127_000031_analytics;
 mod m20261127_000032_usage_periods;
 mod m20261127_000033_usage_by_day;
+mod m20261127_000034_members;
+mod m20261127_000035_sessions;
+mod m20261127_000036_totp;
 mod m20261127_000041_network_rules;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
@@ -78,6 +81,9 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000032_usage_periods::Migration),
             Box::new(m20261127_000033_usage_by_day::Migration),
             Box::new(m20261127_000041_network_rules::Migration),
+            Box::new(m20261127_000034_members::Migration),
+            Box::new(m20261127_000035_sessions::Migration),
+            Box::new(m20261127_000036_totp::Migration),
         ]
     }
 }

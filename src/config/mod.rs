@@ -4,6 +4,8 @@ mod analytics;
 mod dataplane;
 mod environment;
 mod keys;
+mod members;
+mod sessions;
 mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -17,6 +19,8 @@ pub use self::{
     dataplane::{Nats, Redis, Storage},
     environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
+    members::Members,
+    sessions::Sessions,
     usage::{Usage, UsageStream},
 };
 use crate::platform::secret::Secret;
@@ -52,6 +56,8 @@ pub struct Config {
     pub usage_stream: UsageStream,
     pub analytics: Analytics,
     pub rates: Rates,
+    pub members: Members,
+    pub sessions: Sessions,
     pub journal: Journal,
     pub idempotency: Idempotency,
     pub worker: Worker,
@@ -425,6 +431,8 @@ impl Config {
             "must be at most 1m, or what nobody took comes back too late",
         )?;
         self.usage.validate()?;
+        self.members.validate()?;
+        self.sessions.validate()?;
         self.usage_stream.validate()?;
         self.analytics.validate()?;
         self.rates.validate()?;

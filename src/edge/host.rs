@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::{execute::Engine, request, request_log, socket::Host};
 use crate::{
     access::{Caller, Effect, Origin, VerifiedToken},
+    app::App,
     error::{Error, Kind, Result},
     platform::{ids::TenantId, random},
     rates::Concurrent,
@@ -107,9 +108,13 @@ impl Host for SocketHost {
         }
         let revoked = app.oauth.revoked_from_memory(&verified.claims);
         let admitted = app.tenancy.admit_from_memory(&session.caller, Effect::Read);
-        match (revoked, admitted) {
-            (Some(true), _) => Err(Error::unauthenticated()),
-            (Some(false), Some(admitted)) => admitted,
+        let goes_on = match verified.claims.sid {
+            Some(_) => app.sessions.check_from_memory(&verified.claims, &session.caller),
+            None => Some(Ok(())),
+        };
+        match (revoked, admitted, goes_on) {
+            (Some(true), ..) => Err(Error::unauthenticated()),
+            (Some(false), Some(admitted), Some(goes_on)) => admitted.and(goes_on),
             _ => {
                 self.ask(session, verified);
                 Ok(())
@@ -196,7 +201,7 @@ impl SocketHost {
         tokio::spawn(async move {
             let answer = match app.oauth.revoked(&verified.claims).await {
                 Ok(true) => Err(Error::unauthenticated()),
-                Ok(false) => app.tenancy.admit(&caller, Effect::Read).await,
+                Ok(false) => may_go_on(&app, &verified, &caller).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = answer {
@@ -205,6 +210,14 @@ impl SocketHost {
             }
             asked.running.store(false, Ordering::Release);
         });
+    }
+}
+
+async fn may_go_on(app: &App, verified: &VerifiedToken, caller: &Caller) -> Result<()> {
+    app.tenancy.admit(caller, Effect::Read).await?;
+    match verified.claims.sid {
+        Some(_) => app.sessions.check(&verified.claims, caller).await,
+        None => Ok(()),
     }
 }
 

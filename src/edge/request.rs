@@ -63,6 +63,15 @@ pub(super) async fn authenticate_and_admit(app: &App, headers: &HeaderMap, origi
     Ok(caller)
 }
 
+/// The same where there may be no token at all: then the caller is anonymous. A token that is sent must be good.
+pub(super) async fn authenticate_if_named(app: &App, headers: &HeaderMap, origin: Origin) -> Result<Arc<Caller>> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        return authenticate(app, headers, origin).await;
+    }
+    named_tenant(headers)?;
+    Ok(Arc::new(Caller::anonymous(origin)))
+}
+
 /// What the header `X-Tenant-ID` says.
 pub(super) fn named_tenant(headers: &HeaderMap) -> Result<Option<&str>> {
     single(headers, &TENANT_ID)
@@ -83,6 +92,9 @@ pub(super) async fn authenticate_token(app: &App, token: &str, origin: Origin) -
     let verified = app.external.verify_or_refresh(&app.verifier, token).await?;
     if app.oauth.revoked(&verified.claims).await? {
         return Err(Error::unauthenticated());
+    }
+    if verified.claims.sid.is_some() {
+        return app.sessions.caller(&verified.claims, origin).await.map(Arc::new);
     }
     if verified.claims.tenant_id.is_none() && !makes_operators(app, &verified.claims.iss) {
         return Err(Error::unauthenticated());

@@ -13,6 +13,7 @@ use crate::{
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
+    members::graphql::{MemberMutation, MemberQuery},
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
     probes::graphql::ProbesMutation,
@@ -21,6 +22,7 @@ use crate::{
     },
     quotas::graphql::{QuotaMutation, QuotaQuery},
     rates::graphql::RatesMutation,
+    sessions::graphql::{SessionMutation, SessionQuery},
     templates::graphql::{TemplateMutation, TemplateQuery, TemplateSubscription},
     tenancy::graphql::{NetworkMutation, NetworkQuery, PartnerMutation},
     tenant_keys::graphql::TenantKeyMutation,
@@ -41,13 +43,17 @@ use crate::{
 pub struct Query(
     TenantQuery,
     AuditQuery,
-    OAuthQuery,
+    IdentityQuery,
     IsolationQuery,
     ConsumptionQuery,
     FlagQuery,
     EntitlementQuery,
     EnvironmentQuery,
 );
+
+/// Who may ask: services, and members.
+#[derive(Debug, Default, MergedObject)]
+pub struct IdentityQuery(OAuthQuery, MemberQuery, SessionQuery);
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
@@ -70,13 +76,17 @@ pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQue
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(
     TenantMutation,
-    OAuthMutation,
+    IdentityMutation,
     HealthMutation,
     ConsumptionMutation,
     FlagMutation,
     EntitlementMutation,
     EnvironmentMutation,
 );
+
+/// Who may ask: services, and members.
+#[derive(Debug, Default, MergedObject)]
+pub struct IdentityMutation(OAuthMutation, MemberMutation, SessionMutation);
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]

@@ -1,13 +1,13 @@
 //! What a token is worth, for who may know (RFC 7662).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::{Value, json};
 
 use super::{OAuth, client::Client, refusal::Refusal};
 use crate::{
     access::{Binding, Caller, Claims, Effect, Origin, ScopeSet, VerifiedToken},
-    error::Result,
+    error::{Error, Kind, Result},
     isolation::{Access, EVERYWHERE, Standing, may_act},
 };
 
@@ -19,7 +19,26 @@ impl OAuth {
         let Some(verified) = self.own_token(token) else { return Ok(inactive()) };
         let claims = &verified.claims;
         let visible = client.tenant_id.is_platform() || claims.tenant_id == Some(client.tenant_id);
-        if visible && self.is_active(claims).await? { Ok(active(claims)) } else { Ok(inactive()) }
+        if !visible || !self.is_active(claims).await? {
+            return Ok(inactive());
+        }
+        if claims.sid.is_none() {
+            return Ok(active(claims));
+        }
+        match self.session_scopes(claims).await {
+            Ok(scopes) => Ok(active(&Claims { scope: scopes.to_string(), ..claims.clone() })),
+            Err(error) if error.kind() == Kind::Unauthenticated => Ok(inactive()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What a member's token is good for is decided by its roles of now, not by what it says.
+    async fn session_scopes(&self, claims: &Claims) -> Result<ScopeSet> {
+        let check = self.0.sessions.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match check {
+            Some(check) => check(claims).await,
+            None => Err(Error::unauthenticated()),
+        }
     }
 
     /// A token of ours that has not expired; whether it was revoked is not looked at.
@@ -36,7 +55,7 @@ impl OAuth {
         match tenant.map(|known| known.tenant.standing().access) {
             Some(Access::Open | Access::ReadOnly) => Ok(()),
             Some(Access::Closed(kind)) => Err(Refusal::tenant_closed(kind)),
-            None => Err(Refusal::tenant_closed(crate::error::Kind::Unauthenticated)),
+            None => Err(Refusal::tenant_closed(Kind::Unauthenticated)),
         }
     }
 
@@ -86,6 +105,8 @@ mod tests {
             tenant_id: None,
             epoch: None,
             client_id: Some("client".to_owned()),
+            sid: None,
+            amr: vec![],
         };
         let expected = json!({
             "active": true, "token_type": "Bearer", "iss": "https://tenantry.example", "sub": "client", "aud": "tenantry", "exp": 2,

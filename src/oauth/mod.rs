@@ -28,20 +28,23 @@ mod signing_key;
 mod store;
 mod token;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use futures::future::BoxFuture;
 
 pub use self::{
     client::{Client, NewClient, NewSecret},
     jobs::Purged,
     owner::Owner,
     register::CreatedClient,
+    token::{MemberGrant, closed},
 };
 use self::{revocation::Revocations, rotation::Loaded, settings::Settings};
 use crate::{
-    access::{KeyRing, TokenVerifier},
+    access::{Claims, KeyRing, ScopeSet, TokenVerifier},
     config::Config,
+    error::Result,
     isolation::Isolation,
     keys::MasterKey,
     platform::{db::Heard, ids::TenantId},
@@ -63,7 +66,11 @@ struct Parts {
     /// What the ring was last filled with; held while it is filled, so that an older read never overwrites a newer one.
     loaded: tokio::sync::Mutex<Loaded>,
     settings: Settings,
+    sessions: RwLock<Option<SessionCheck>>,
 }
+
+/// What a token of a member's session is good for now; `unauthenticated` where its session is over. Introspection asks it.
+pub type SessionCheck = Arc<dyn for<'a> Fn(&'a Claims) -> BoxFuture<'a, Result<ScopeSet>> + Send + Sync>;
 
 impl OAuth {
     /// Nothing is read here: `ensure_keys` does that at start, `hear` from then on.
@@ -77,8 +84,13 @@ impl OAuth {
         let settings = Settings::from_config(config);
         let verifier = settings.own_verifier(isolation.clock().clone(), keyring.clone());
         let revocations = Revocations::default();
-        let loaded = tokio::sync::Mutex::default();
-        Self(Arc::new(Parts { isolation, tenancy, keyring, master, verifier, revocations, loaded, settings }))
+        let (loaded, sessions) = (tokio::sync::Mutex::default(), RwLock::default());
+        Self(Arc::new(Parts { isolation, tenancy, keyring, master, verifier, revocations, loaded, settings, sessions }))
+    }
+
+    /// From now on `check` is asked for tokens of sessions. For the house's construction.
+    pub fn ask_sessions_with(&self, check: SessionCheck) {
+        *self.0.sessions.write().unwrap_or_else(PoisonError::into_inner) = Some(check);
     }
 
     /// Follows the listener: keys and revocations of other replicas are in force here as soon as this returns.

@@ -1,0 +1,124 @@
+//! Sessions of members: signing in, refresh tokens, second factors, and what ends a session.
+//!
+//! *Owns*: `session_policies`, `member_sessions`, `sign_in_attempts`, `sign_in_addresses`, `member_totp`, `member_recovery_codes`.
+//! *Rules*: every way of signing in ends in [`Sessions::begin`], with a [`Proof`] of who it is and how that was found out; a session is
+//! good while tenant and member stand as they did when it began (`live.rs`, from memory), and what its member may do is what its roles
+//! allow at that moment; a refresh token works once (`refresh.rs`); attempts are slowed down, and nobody is locked out by others
+//! (`throttle/`).
+//!
+//! *Emits*: SessionBegan, SessionEnded, SessionPolicySet, TotpEnrolled, TotpConfirmed, TotpDisabled, RecoveryCodeUsed.
+
+mod begin;
+mod challenge;
+mod ending;
+pub mod graphql;
+mod jobs;
+mod live;
+mod password;
+mod policy;
+mod proof;
+mod refresh;
+mod session;
+mod store;
+mod throttle;
+mod totp;
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+
+pub use self::{
+    begin::{Begun, SignedIn},
+    challenge::{Challenge, Factor},
+    policy::{MultiFactor, NewPolicy, Policy},
+    proof::{Amr, Method, Proof},
+    session::{EndReason, Session},
+    totp::{Confirmed, Enrollment},
+};
+use self::{challenge::Challenges, live::Live, policy::OwnPolicy, refresh::RefreshTokens};
+use crate::{
+    access::{Audience, Caller, Effect, Origin, Permission},
+    config,
+    error::Result,
+    isolation::{Isolation, TenantScope},
+    keys::MasterKey,
+    members::Members,
+    oauth::OAuth,
+    platform::ids::TenantId,
+    tenancy::Tenancy,
+    tenant_keys::TenantKeys,
+};
+
+/// The handle of this capability. Clones share it.
+#[derive(Clone)]
+pub struct Sessions {
+    isolation: Isolation,
+    tenancy: Tenancy,
+    members: Members,
+    oauth: OAuth,
+    keys: TenantKeys,
+    live: Arc<Live>,
+    refresh: Arc<RefreshTokens>,
+    challenges: Arc<Challenges>,
+    rules: Arc<config::Sessions>,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+/// What sessions stand on.
+#[derive(Debug)]
+pub struct Parts {
+    pub isolation: Isolation,
+    pub tenancy: Tenancy,
+    pub members: Members,
+    pub oauth: OAuth,
+    pub keys: TenantKeys,
+}
+
+/// What is done for who is about to sign in: a password, a code or a token is the proof that it may.
+const SIGN_IN: Permission = Permission {
+    field: "sessions.signIn",
+    name: "session.signIn",
+    scope: None,
+    audience: Audience::Public,
+    effect: Effect::Write,
+};
+
+impl Sessions {
+    pub fn new(parts: Parts, master: &MasterKey, rules: config::Sessions) -> Self {
+        let Parts { isolation, tenancy, members, oauth, keys } = parts;
+        tenancy.snapshots().keep_of_tenants::<OwnPolicy>();
+        let resealing = isolation.clone();
+        keys.reseal_with(Arc::new(move |keys, scope, version| {
+            let isolation = resealing.clone();
+            async move { totp::reseal(&isolation, keys, scope, version).await }.boxed()
+        }));
+        let sessions = Self {
+            isolation,
+            tenancy,
+            members,
+            oauth,
+            keys,
+            live: Arc::default(),
+            refresh: Arc::new(RefreshTokens::new(master.derive("refresh tokens"))),
+            challenges: Arc::new(Challenges::new(master.derive("sign-in challenges"))),
+            rules: Arc::new(rules),
+        };
+        let asked = sessions.clone();
+        sessions.oauth.ask_sessions_with(Arc::new(move |claims| {
+            let asked = asked.clone();
+            async move { asked.scopes_of(claims).await }.boxed()
+        }));
+        sessions
+    }
+
+    /// Tenantry's own work for somebody who signs in from there.
+    fn signing_in(tenant: TenantId, origin: &Origin) -> Result<TenantScope> {
+        let caller = Caller { origin: origin.clone(), ..Caller::system("sign-in") };
+        TenantScope::enter_as_operator(&Arc::new(caller), tenant, &SIGN_IN)
+    }
+}
