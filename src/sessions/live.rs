@@ -70,7 +70,7 @@ impl Sessions {
         let known = self.tenancy.snapshots().get(claimed.tenant).await?.ok_or_else(Error::unauthenticated)?;
         let standing = match self.known(&claimed) {
             Some(known) => known,
-            None => self.read(&claimed, &known).await?,
+            None => self.read(&claimed).await?,
         };
         let scopes = self.scopes(&claimed, standing.as_ref(), &known, &origin)?;
         let binding = Binding::Member {
@@ -105,7 +105,7 @@ impl Sessions {
         let known = self.tenancy.snapshots().get(claimed.tenant).await?.ok_or_else(Error::unauthenticated)?;
         let standing = match self.known(&claimed) {
             Some(standing) => standing,
-            None => self.read(&claimed, &known).await?,
+            None => self.read(&claimed).await?,
         };
         self.held(&claimed, standing.as_ref(), &known)
     }
@@ -140,7 +140,7 @@ impl Sessions {
         (known.count == self.members.changes(claimed.tenant)).then(|| known.standing.clone())
     }
 
-    async fn read(&self, claimed: &Claimed, known: &Snapshot) -> Result<Option<Standing>> {
+    async fn read(&self, claimed: &Claimed) -> Result<Option<Standing>> {
         let (tenant, count) = (claimed.tenant, self.members.changes(claimed.tenant));
         let tx = self.isolation.observe(tenant).await?;
         let session = store::find(&tx, tenant, claimed.session).await?;
@@ -148,7 +148,7 @@ impl Sessions {
         tx.end().await?;
         let now = self.isolation.clock().now();
         let standing = session.zip(member).and_then(|(session, member): (super::Session, Member)| {
-            (session.member == member.id && stands(&session, &member, known, now)).then_some(Standing {
+            (session.member == member.id && stands(&session, &member, now)).then_some(Standing {
                 member: member.id,
                 tenant_epoch: session.tenant_epoch,
                 roles: member.roles,
