@@ -12,12 +12,13 @@ use super::{Sessions, refresh::stands, store};
 use crate::{
     access::{Binding, Caller, Claims, Origin, ScopeSet},
     error::{Error, Result},
-    members::{Member, OwnRoles, scopes_of},
+    isolation::Isolation,
+    members::{Member, Members, OwnRoles, scopes_of},
     platform::{
         db::Heard,
         ids::{MemberId, SessionId, TenantId},
     },
-    tenancy::Snapshot,
+    tenancy::{Snapshot, Tenancy},
 };
 
 const CAPACITY: u64 = 200_000;
@@ -39,13 +40,13 @@ struct Standing {
     ends_at: DateTime<Utc>,
 }
 
+/// Knows no more of the house than it needs, for introspection keeps it, too: with `OAuth` in it, neither would ever be dropped.
 #[derive(Debug)]
-pub(super) struct Live(Cache<(TenantId, SessionId), Arc<Known>>);
-
-impl Default for Live {
-    fn default() -> Self {
-        Self(Cache::new(CAPACITY))
-    }
+pub(super) struct Live {
+    isolation: Isolation,
+    tenancy: Tenancy,
+    members: Members,
+    cache: Cache<(TenantId, SessionId), Arc<Known>>,
 }
 
 /// Of whom a token's claims speak.
@@ -67,12 +68,8 @@ impl Sessions {
     /// The member behind a verified token of a session, with the scopes of the roles that it has now.
     pub async fn caller(&self, claims: &Claims, origin: Origin) -> Result<Caller> {
         let claimed = claimed(claims)?;
-        let known = self.tenancy.snapshots().get(claimed.tenant).await?.ok_or_else(Error::unauthenticated)?;
-        let standing = match self.known(&claimed) {
-            Some(known) => known,
-            None => self.read(&claimed).await?,
-        };
-        let scopes = self.scopes(&claimed, standing.as_ref(), &known, &origin)?;
+        let (known, scopes) = self.live.scopes(&claimed).await?;
+        self.check_network(&known, origin.address)?;
         let binding = Binding::Member {
             id: claimed.tenant,
             member: claimed.member,
@@ -89,8 +86,11 @@ impl Sessions {
             Err(error) => return Some(Err(error)),
         };
         let known = self.tenancy.snapshots().cached(claimed.tenant)?;
-        let standing = self.known(&claimed)?;
-        Some(self.scopes(&claimed, standing.as_ref(), &known, &caller.origin).and_then(|now| still_has(caller, now)))
+        let standing = self.live.known(&claimed)?;
+        let now = self.live.held(&claimed, standing.as_ref(), &known);
+        Some(
+            now.and_then(|now| self.check_network(&known, caller.origin.address).and_then(|()| still_has(caller, now))),
+        )
     }
 
     /// The same, asking the database where memory has no answer.
@@ -99,27 +99,32 @@ impl Sessions {
         still_has(caller, now.scopes)
     }
 
-    /// What the token is good for, wherever it is sent from.
-    pub(super) async fn scopes_of(&self, claims: &Claims) -> Result<ScopeSet> {
-        let claimed = claimed(claims)?;
-        let known = self.tenancy.snapshots().get(claimed.tenant).await?.ok_or_else(Error::unauthenticated)?;
-        let standing = match self.known(&claimed) {
-            Some(standing) => standing,
-            None => self.read(&claimed).await?,
-        };
-        self.held(&claimed, standing.as_ref(), &known)
+    /// Follows the listener: what may have been missed is read again.
+    pub fn hear(&self, heard: &Heard) {
+        if matches!(heard, Heard::Connected | Heard::Lost) {
+            self.live.cache.invalidate_all();
+        }
+    }
+}
+
+impl Live {
+    pub(super) fn new(isolation: Isolation, tenancy: Tenancy, members: Members) -> Self {
+        Self { isolation, tenancy, members, cache: Cache::new(CAPACITY) }
     }
 
-    fn scopes(
-        &self,
-        claimed: &Claimed,
-        standing: Option<&Standing>,
-        known: &Snapshot,
-        origin: &Origin,
-    ) -> Result<ScopeSet> {
-        let held = self.held(claimed, standing, known)?;
-        self.check_network(known, origin.address)?;
-        Ok(held)
+    /// What the token is good for now, wherever it is sent from.
+    pub(super) async fn scopes_of(&self, claims: &Claims) -> Result<ScopeSet> {
+        self.scopes(&claimed(claims)?).await.map(|(_, scopes)| scopes)
+    }
+
+    async fn scopes(&self, claimed: &Claimed) -> Result<(Arc<Snapshot>, ScopeSet)> {
+        let known = self.tenancy.snapshots().get(claimed.tenant).await?.ok_or_else(Error::unauthenticated)?;
+        let standing = match self.known(claimed) {
+            Some(standing) => standing,
+            None => self.read(claimed).await?,
+        };
+        let scopes = self.held(claimed, standing.as_ref(), &known)?;
+        Ok((known, scopes))
     }
 
     fn held(&self, claimed: &Claimed, standing: Option<&Standing>, known: &Snapshot) -> Result<ScopeSet> {
@@ -136,7 +141,7 @@ impl Sessions {
         if !self.isolation.hearing().is_sure() {
             return None;
         }
-        let known = self.live.0.get(&(claimed.tenant, claimed.session))?;
+        let known = self.cache.get(&(claimed.tenant, claimed.session))?;
         (known.count == self.members.changes(claimed.tenant)).then(|| known.standing.clone())
     }
 
@@ -157,16 +162,9 @@ impl Sessions {
         });
         if self.isolation.hearing().is_sure() {
             let known = Known { count, standing: standing.clone() };
-            self.live.0.insert((tenant, claimed.session), Arc::new(known));
+            self.cache.insert((tenant, claimed.session), Arc::new(known));
         }
         Ok(standing)
-    }
-
-    /// Follows the listener: what may have been missed is read again.
-    pub fn hear(&self, heard: &Heard) {
-        if matches!(heard, Heard::Connected | Heard::Lost) {
-            self.live.0.invalidate_all();
-        }
     }
 }
 

@@ -104,24 +104,24 @@ impl Sessions {
             let isolation = resealing.clone();
             async move { totp::reseal(&isolation, keys, scope, version).await }.boxed()
         }));
-        let sessions = Self {
+        let live = Arc::new(Live::new(isolation.clone(), tenancy.clone(), members.clone()));
+        let asked = live.clone();
+        oauth.ask_sessions_with(Arc::new(move |claims| {
+            let asked = asked.clone();
+            async move { asked.scopes_of(claims).await }.boxed()
+        }));
+        Self {
             isolation,
             tenancy,
             members,
             oauth,
             keys,
-            live: Arc::default(),
+            live,
             refresh: Arc::new(RefreshTokens::new(master.derive("refresh tokens"))),
             challenges: Arc::new(Challenges::new(master.derive("sign-in challenges"))),
             network: Arc::default(),
             rules: Arc::new(rules),
-        };
-        let asked = sessions.clone();
-        sessions.oauth.ask_sessions_with(Arc::new(move |claims| {
-            let asked = asked.clone();
-            async move { asked.scopes_of(claims).await }.boxed()
-        }));
-        sessions
+        }
     }
 
     /// From now on `check` is asked where members come from. For the house's construction.
