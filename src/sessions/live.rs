@@ -12,12 +12,13 @@ use super::{Sessions, refresh::stands, store};
 use crate::{
     access::{Binding, Caller, Claims, Origin, ScopeSet},
     error::{Error, Result},
-    members::{Member, OwnRoles, scopes_of},
+    isolation::Isolation,
+    members::{Member, Members, OwnRoles, scopes_of},
     platform::{
         db::Heard,
         ids::{MemberId, SessionId, TenantId},
     },
-    tenancy::Snapshot,
+    tenancy::{Snapshot, Tenancy},
 };
 
 const CAPACITY: u64 = 200_000;
@@ -39,13 +40,13 @@ struct Standing {
     ends_at: DateTime<Utc>,
 }
 
+/// Knows no more of the house than it needs, for introspection keeps it, too: with `OAuth` in it, neither would ever be dropped.
 #[derive(Debug)]
-pub(super) struct Live(Cache<(TenantId, SessionId), Arc<Known>>);
-
-impl Default for Live {
-    fn default() -> Self {
-        Self(Cache::new(CAPACITY))
-    }
+pub(super) struct Live {
+    isolation: Isolation,
+    tenancy: Tenancy,
+    members: Members,
+    cache: Cache<(TenantId, SessionId), Arc<Known>>,
 }
 
 /// Of whom a token's claims speak.
@@ -67,12 +68,7 @@ impl Sessions {
     /// The member behind a verified token of a session, with the scopes of the roles that it has now.
     pub async fn caller(&self, claims: &Claims, origin: Origin) -> Result<Caller> {
         let claimed = claimed(claims)?;
-        let known = self.tenancy.snapshots().get(claimed.tenant).await?.ok_or_else(Error::unauthenticated)?;
-        let standing = match self.known(&claimed) {
-            Some(known) => known,
-            None => self.read(&claimed, &known).await?,
-        };
-        let scopes = self.held(&claimed, standing.as_ref(), &known)?;
+        let scopes = self.live.scopes(&claimed).await?;
         let binding = Binding::Member {
             id: claimed.tenant,
             member: claimed.member,
@@ -89,8 +85,9 @@ impl Sessions {
             Err(error) => return Some(Err(error)),
         };
         let known = self.tenancy.snapshots().cached(claimed.tenant)?;
-        let standing = self.known(&claimed)?;
-        Some(self.held(&claimed, standing.as_ref(), &known).and_then(|now| still_has(caller, now)))
+        let standing = self.live.known(&claimed)?;
+        let now = self.live.held(&claimed, standing.as_ref(), &known);
+        Some(now.and_then(|now| still_has(caller, now)))
     }
 
     /// The same, asking the database where memory has no answer.
@@ -99,15 +96,31 @@ impl Sessions {
         still_has(caller, now.scopes)
     }
 
-    /// What the token is good for, wherever it is sent from.
+    /// Follows the listener: what may have been missed is read again.
+    pub fn hear(&self, heard: &Heard) {
+        if matches!(heard, Heard::Connected | Heard::Lost) {
+            self.live.cache.invalidate_all();
+        }
+    }
+}
+
+impl Live {
+    pub(super) fn new(isolation: Isolation, tenancy: Tenancy, members: Members) -> Self {
+        Self { isolation, tenancy, members, cache: Cache::new(CAPACITY) }
+    }
+
+    /// What the token is good for now, wherever it is sent from.
     pub(super) async fn scopes_of(&self, claims: &Claims) -> Result<ScopeSet> {
-        let claimed = claimed(claims)?;
+        self.scopes(&claimed(claims)?).await
+    }
+
+    async fn scopes(&self, claimed: &Claimed) -> Result<ScopeSet> {
         let known = self.tenancy.snapshots().get(claimed.tenant).await?.ok_or_else(Error::unauthenticated)?;
-        let standing = match self.known(&claimed) {
+        let standing = match self.known(claimed) {
             Some(standing) => standing,
-            None => self.read(&claimed, &known).await?,
+            None => self.read(claimed).await?,
         };
-        self.held(&claimed, standing.as_ref(), &known)
+        self.held(claimed, standing.as_ref(), &known)
     }
 
     fn held(&self, claimed: &Claimed, standing: Option<&Standing>, known: &Snapshot) -> Result<ScopeSet> {
@@ -124,11 +137,11 @@ impl Sessions {
         if !self.isolation.hearing().is_sure() {
             return None;
         }
-        let known = self.live.0.get(&(claimed.tenant, claimed.session))?;
+        let known = self.cache.get(&(claimed.tenant, claimed.session))?;
         (known.count == self.members.changes(claimed.tenant)).then(|| known.standing.clone())
     }
 
-    async fn read(&self, claimed: &Claimed, known: &Snapshot) -> Result<Option<Standing>> {
+    async fn read(&self, claimed: &Claimed) -> Result<Option<Standing>> {
         let (tenant, count) = (claimed.tenant, self.members.changes(claimed.tenant));
         let tx = self.isolation.observe(tenant).await?;
         let session = store::find(&tx, tenant, claimed.session).await?;
@@ -136,7 +149,7 @@ impl Sessions {
         tx.end().await?;
         let now = self.isolation.clock().now();
         let standing = session.zip(member).and_then(|(session, member): (super::Session, Member)| {
-            (session.member == member.id && stands(&session, &member, known, now)).then_some(Standing {
+            (session.member == member.id && stands(&session, &member, now)).then_some(Standing {
                 member: member.id,
                 tenant_epoch: session.tenant_epoch,
                 roles: member.roles,
@@ -145,16 +158,9 @@ impl Sessions {
         });
         if self.isolation.hearing().is_sure() {
             let known = Known { count, standing: standing.clone() };
-            self.live.0.insert((tenant, claimed.session), Arc::new(known));
+            self.cache.insert((tenant, claimed.session), Arc::new(known));
         }
         Ok(standing)
-    }
-
-    /// Follows the listener: what may have been missed is read again.
-    pub fn hear(&self, heard: &Heard) {
-        if matches!(heard, Heard::Connected | Heard::Lost) {
-            self.live.0.invalidate_all();
-        }
     }
 }
 

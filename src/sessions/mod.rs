@@ -97,23 +97,23 @@ impl Sessions {
             let isolation = resealing.clone();
             async move { totp::reseal(&isolation, keys, scope, version).await }.boxed()
         }));
-        let sessions = Self {
+        let live = Arc::new(Live::new(isolation.clone(), tenancy.clone(), members.clone()));
+        let asked = live.clone();
+        oauth.ask_sessions_with(Arc::new(move |claims| {
+            let asked = asked.clone();
+            async move { asked.scopes_of(claims).await }.boxed()
+        }));
+        Self {
             isolation,
             tenancy,
             members,
             oauth,
             keys,
-            live: Arc::default(),
+            live,
             refresh: Arc::new(RefreshTokens::new(master.derive("refresh tokens"))),
             challenges: Arc::new(Challenges::new(master.derive("sign-in challenges"))),
             rules: Arc::new(rules),
-        };
-        let asked = sessions.clone();
-        sessions.oauth.ask_sessions_with(Arc::new(move |claims| {
-            let asked = asked.clone();
-            async move { asked.scopes_of(claims).await }.boxed()
-        }));
-        sessions
+        }
     }
 
     /// Tenantry's own work for somebody who signs in from there.

@@ -27,7 +27,6 @@ use crate::{
         ids::{SessionId, TenantId},
         secret::Secret,
     },
-    tenancy::Snapshot,
 };
 
 const VERSION: u8 = 1;
@@ -97,7 +96,7 @@ impl Sessions {
         let tx = self.isolation.begin(&Self::signing_in(named.tenant, origin)?).await?;
         let session = store::lock(&tx, named.session).await?.ok_or_else(over)?;
         let member = self.members.find_in(&tx, named.tenant, session.member).await?.ok_or_else(over)?;
-        if !stands(&session, &member, &known, now) {
+        if !stands(&session, &member, now) || session.tenant_epoch != known.tenant.access_epoch {
             return Err(over());
         }
         let grace = TimeDelta::from_std(self.rules.refresh_grace).unwrap_or_default();
@@ -129,12 +128,9 @@ impl Sessions {
     }
 }
 
-/// Whether the session runs, and tenant and member stand as they did when it began.
-pub(super) fn stands(session: &Session, member: &Member, known: &Snapshot, now: chrono::DateTime<chrono::Utc>) -> bool {
-    session.is_running(now)
-        && member.status == Status::Active
-        && member.access_epoch == session.member_epoch
-        && known.tenant.access_epoch == session.tenant_epoch
+/// Whether the session runs, and its member stands as it did when it began. How the tenant stands is for the caller to know.
+pub(super) fn stands(session: &Session, member: &Member, now: chrono::DateTime<chrono::Utc>) -> bool {
+    session.is_running(now) && member.status == Status::Active && member.access_epoch == session.member_epoch
 }
 
 impl From<SignedIn> for Begun {

@@ -50,7 +50,10 @@ impl Counted {
     pub(super) fn charged(&self, now: DateTime<Utc>) -> Self {
         let before = if now - self.failed_at < FORGOTTEN { self.failures } else { 0 };
         let failures = before.saturating_add(1);
-        Self { failures, failed_at: now, until: now + self.rule.delay(failures), ..*self }
+        // Without a wait there is no moment to wait for: attempts at once do not all have the same clock.
+        let delay = self.rule.delay(failures);
+        let until = if delay.is_zero() { self.until } else { now + delay };
+        Self { failures, failed_at: now, until, ..*self }
     }
 }
 
@@ -83,6 +86,14 @@ mod tests {
         let now = DateTime::UNIX_EPOCH + TimeDelta::days(1);
         let many = Counted { failures: 1_000, failed_at: now - FORGOTTEN, ..none(PAIR) };
         assert_eq!(many.charged(now).failures, 1);
+    }
+
+    #[test]
+    fn free_attempts_at_once_do_not_wait_for_each_other() {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::days(1);
+        let first = none(PAIR).charged(now);
+        assert!(first.until < now - TimeDelta::milliseconds(1), "one that was begun a moment before is looked at, too");
+        assert_eq!(Counted { failures: 5, ..first }.charged(now).until, now + TimeDelta::seconds(1));
     }
 
     #[test]

@@ -27,9 +27,7 @@ const PUT: &str = "
     where a.tenant_id = $1 and a.name_hash = decode(w.name, 'hex')";
 const FORGIVE: &str = "
     update tenantry.sign_in_attempts a set failures = greatest(a.failures - 1, 0), until = least(a.until, $3)
-    where tenant_id = $1 and (tenant_id, name_hash) in (
-      select tenant_id, name_hash from tenantry.sign_in_attempts
-      where tenant_id = $1 and name_hash in (select decode(name, 'hex') from unnest($2::text[]) as name) order by name_hash for update)";
+    where tenant_id = $1 and name_hash in (select decode(name, 'hex') from unnest($2::text[]) as name)";
 const FORGET: &str = "delete from tenantry.sign_in_attempts where tenant_id = $1 and name_hash = $2";
 const KNOW: &str = "
     insert into tenantry.sign_in_addresses (tenant_id, name_hash, last_at) values ($1, $2, $3)
@@ -88,6 +86,8 @@ pub(super) async fn put(tx: &TenantTx, counted: &[Counted]) -> Result<()> {
 
 /// The pair begins anew; of the others one failure less.
 pub(super) async fn forgive(tx: &TenantTx, pair: Name, others: &[Name]) -> Result<()> {
+    // In the order in which attempts lock them, the pair among them.
+    tx.rows(LOCK, [tx.tenant().into(), hexes(others.iter().chain([&pair]))]).await?;
     tx.execute(FORGIVE, [tx.tenant().into(), hexes(others.iter()), tx.stamp().at.into()]).await?;
     tx.execute(FORGET, [tx.tenant().into(), pair.to_vec().into()]).await?;
     Ok(())

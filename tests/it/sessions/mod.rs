@@ -54,6 +54,7 @@ pub fn signed(app: &TestApp, tenant: &Tenant, payload: &Value) -> Signed {
 
 pub async fn sign_in(app: &TestApp, tenant: &Tenant, email: &str) -> Signed {
     let answer = try_sign_in(&app.anonymous(), &tenant.slug, email, PASSWORD).await;
+    assert_eq!(answer.code(), "none", "{}", answer.text);
     signed(app, tenant, &answer.data()["signIn"])
 }
 
