@@ -20,6 +20,7 @@ use crate::{
     keys::{MasterKey, OtherMasterKeys, Wrappers},
     moves::Moves,
     oauth::OAuth,
+    pki::Pki,
     platform::{
         clock::Clock,
         db::{self, Db, Place},
@@ -52,6 +53,7 @@ pub struct App {
     pub health: Health,
     pub quotas: Quotas,
     pub flags: Flags,
+    pub pki: Pki,
     pub rates: Rates,
     pub entitlements: Entitlements,
     pub usage: Usage,
@@ -95,6 +97,7 @@ impl App {
         grants::remember(&tenancy);
         let quotas = Quotas::new(isolation.clone(), tenancy.clone(), &master, config.quotas.clone());
         let flags = Flags::new(isolation.clone(), tenancy.clone());
+        let pki = Pki::new(isolation.clone(), tenancy.clone(), &config.pki)?;
         let rates = Rates::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.rates.clone());
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
@@ -130,6 +133,7 @@ impl App {
             health,
             quotas,
             flags,
+            pki,
             rates,
             entitlements,
             usage,

@@ -21,6 +21,7 @@ pub mod journal;
 pub mod keys;
 pub mod moves;
 pub mod oauth;
+pub mod pki;
 pub mod platform;
 pub mod probes;
 pub mod provisioning;

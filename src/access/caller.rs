@@ -1,6 +1,7 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
+    access::presented::PresentedCertificate,
     access::permission::{Audience, Permission, Role, ScopeSet},
     error::{Error, Kind, Result},
     platform::ids::TenantId,
@@ -11,6 +12,8 @@ use crate::{
 pub struct Origin {
     pub request_id: Option<String>,
     pub address: Option<IpAddr>,
+    /// The certificate that the client has proved to have, to this server or to a proxy that is trusted with it.
+    pub certificate: Option<Arc<PresentedCertificate>>,
 }
 
 /// Whose name stands in the journal.

@@ -43,10 +43,12 @@ pub enum Scope {
     PlaneRead,
     PlaneWrite,
     ProvisioningReport,
+    PkiRead,
+    PkiWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -80,6 +82,8 @@ impl Scope {
         Self::PlaneRead,
         Self::PlaneWrite,
         Self::ProvisioningReport,
+        Self::PkiRead,
+        Self::PkiWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -117,6 +121,8 @@ impl Scope {
             Self::PlaneRead => "auth:plane:read",
             Self::PlaneWrite => "auth:plane:write",
             Self::ProvisioningReport => "auth:provisioning:report",
+            Self::PkiRead => "auth:pki:read",
+            Self::PkiWrite => "auth:pki:write",
         }
     }
 
@@ -144,13 +150,18 @@ impl Scope {
         )
     }
 
-    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials), and not what would lead
+    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials, and who may issue them), and not what would lead
     /// further: to tenants below, or to those that the tenant itself is a partner of.
     pub const fn for_partners(self) -> bool {
         self.for_tenants()
             && !matches!(
                 self,
-                Self::ClientWrite | Self::ChildrenRead | Self::ChildrenWrite | Self::PartnerRead | Self::PartnerWrite
+                Self::ClientWrite
+                    | Self::PkiWrite
+                    | Self::ChildrenRead
+                    | Self::ChildrenWrite
+                    | Self::PartnerRead
+                    | Self::PartnerWrite
             )
     }
 }
@@ -261,6 +272,7 @@ impl Role {
                 CellRead,
                 TemplateRead,
                 PlaneRead,
+                PkiRead,
             ]
             .into_iter()
             .collect(),
@@ -291,6 +303,7 @@ impl Role {
                 CellRead,
                 TemplateRead,
                 PlaneRead,
+                PkiRead,
             ]
             .into_iter()
             .collect(),
@@ -431,6 +444,18 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.closeUsage", "usage.close", Scope::UsageWrite, Platform, Write),
     rule("Mutation.recordUsage", "usage.record", Scope::UsageWrite, Anyone, Write),
     rule("Mutation.defineUsageDimension", "usage.define", Scope::PlanWrite, Platform, Write),
+    rule("Query.trustAnchors", "trustAnchor.list", Scope::PkiRead, Anyone, Read),
+    rule("Query.expiringCertificates", "trustAnchor.expiring", Scope::PkiRead, Anyone, Read),
+    rule("Query.trustBundle", "trustAnchor.bundle", Scope::PkiRead, Anyone, Read),
+    rule("Query.revocationLists", "revocationList.list", Scope::PkiRead, Anyone, Read),
+    rule("Query.certificatePolicy", "certificatePolicy.read", Scope::PkiRead, Anyone, Read),
+    rule("Query.checkCertificate", "certificate.check", Scope::PkiRead, Anyone, Read),
+    rule("Mutation.addTrustAnchors", "trustAnchor.add", Scope::PkiWrite, Anyone, Write),
+    rule("Mutation.removeTrustAnchor", "trustAnchor.remove", Scope::PkiWrite, Anyone, Write),
+    rule("Mutation.addRevocationList", "revocationList.add", Scope::PkiWrite, Anyone, Write),
+    rule("Mutation.removeRevocationList", "revocationList.remove", Scope::PkiWrite, Anyone, Write),
+    rule("Mutation.setCertificatePolicy", "certificatePolicy.set", Scope::PkiWrite, Anyone, Write),
+    rule("GET./api/v1/pki/bundle.pem", "trustAnchor.bundle", Scope::PkiRead, Anyone, Read),
     rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
     rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
     rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),

@@ -4,6 +4,7 @@ mod analytics;
 mod dataplane;
 mod environment;
 mod keys;
+mod pki;
 mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -17,6 +18,7 @@ pub use self::{
     dataplane::{Nats, Redis, Storage},
     environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
+    pki::{Pki, Tls},
     usage::{Usage, UsageStream},
 };
 use crate::platform::secret::Secret;
@@ -32,6 +34,8 @@ pub struct ConfigError(String);
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub tls: Tls,
+    pub pki: Pki,
     pub graphql: GraphQl,
     pub socket: Socket,
     pub data: Data,
@@ -427,6 +431,8 @@ impl Config {
         self.usage.validate()?;
         self.usage_stream.validate()?;
         self.analytics.validate()?;
+        self.tls.validate()?;
+        self.pki.validate()?;
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;

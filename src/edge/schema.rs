@@ -15,6 +15,7 @@ use crate::{
     health::graphql::HealthMutation,
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
+    pki::graphql::{PkiMutation, PkiQuery},
     probes::graphql::ProbesMutation,
     provisioning::graphql::{
         PlaneMutation, PlaneQuery, PlaneSubscription, ProvisioningQuery, ProvisioningSubscription,
@@ -62,9 +63,9 @@ pub struct ConsumptionQuery(
     ForecastQuery,
 );
 
-/// Where tenants are, what they have there, and what that is made of.
+/// Where tenants are, what they have there, what that is made of, and whose certificates they trust.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery);
+pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery, PkiQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
@@ -76,6 +77,7 @@ pub struct Mutation(
     FlagMutation,
     EntitlementMutation,
     EnvironmentMutation,
+    PkiMutation,
 );
 
 /// What tenants may use, how fast, and what they have used.

@@ -27,6 +27,7 @@ mod outsiders;
 mod pages;
 mod partners;
 mod permissions;
+mod pki;
 mod pgbouncer;
 mod provisioning;
 mod quota_storm;
