@@ -30,6 +30,7 @@ has_node() { command -v node && command -v npm; }
 has_browser() { command -v chromium; }
 has_softhsm() { command -v softhsm2-util && [ -e /usr/lib/softhsm/libsofthsm2.so ]; }
 has_nats() { command -v nats-server || [ -x /usr/sbin/nats-server ]; }
+has_openssl() { command -v openssl; }
 has_redis() { command -v redis-server; }
 has_python() { python3 -c 'import ensurepip, venv'; }
 has_postgres() { # where the server looks, see src/platform/db/embedded
@@ -49,6 +50,7 @@ collect() {
   if [ "$purpose" = test ] || [ "$purpose" = ci ]; then
     need softhsm2 "an HSM in software: keys of premium tenants are tested in it" has_softhsm
     need nats-server "tenants' streams are tested in it (no service is started)" has_nats
+    need openssl "answers about certificates, and judges the same paths as the server does" has_openssl
     need redis-server "tenants' caches are tested in it (no service is started)" has_redis
     need 'python3 python3-venv' "runs moto, which answers like AWS KMS and S3: keys and objects of tenants are tested with it" has_python
   fi

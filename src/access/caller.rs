@@ -1,8 +1,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    access::presented::PresentedCertificate,
     access::permission::{Audience, Permission, Role, ScopeSet},
+    access::presented::PresentedCertificate,
     error::{Error, Kind, Result},
     platform::ids::TenantId,
 };

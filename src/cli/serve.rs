@@ -76,7 +76,8 @@ async fn secure_listener(rules: &config::Tls) -> Result<Option<(TcpListener, lis
     let Some(address) = rules.listen else { return Ok(None) };
     let tls = listener::Tls::new(rules)?;
     let listener = TcpListener::bind(address).await;
-    let listener = listener.map_err(|error| Error::invalid("tls.listen", format!("{address} cannot be bound: {error}")))?;
+    let listener =
+        listener.map_err(|error| Error::invalid("tls.listen", format!("{address} cannot be bound: {error}")))?;
     Ok(Some((listener, tls)))
 }
 

@@ -33,7 +33,12 @@ impl Tls {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let has_files = !self.certificate_file.as_os_str().is_empty() && !self.key_file.as_os_str().is_empty();
         let (file, key) = (self.certificate_file.display(), "tls.certificate_file");
-        rule(self.listen.is_none() || has_files, key, &file.to_string(), "and tls.key_file must be set where tls.listen is")?;
+        rule(
+            self.listen.is_none() || has_files,
+            key,
+            &file.to_string(),
+            "and tls.key_file must be set where tls.listen is",
+        )?;
         rule(self.reload >= Duration::from_millis(100), "tls.reload", &self.reload, "must be at least 100ms")?;
         let header = &self.client_certificate_header;
         let is_name = header.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
@@ -50,7 +55,12 @@ impl Tls {
 impl Pki {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let (least, most) = (Duration::from_millis(100), Duration::from_secs(30));
-        rule((least..=most).contains(&self.fetch_timeout), "pki.fetch_timeout", &self.fetch_timeout, "must be between 100ms and 30s")
+        rule(
+            (least..=most).contains(&self.fetch_timeout),
+            "pki.fetch_timeout",
+            &self.fetch_timeout,
+            "must be between 100ms and 30s",
+        )
     }
 }
 

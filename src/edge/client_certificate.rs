@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_is_believed_and_nobody_else() {
-        let (rfc, sent) = (proxies("client-cert"), [("client-cert", ":AQ==:"), ("client-cert-chain", ":Ag==:, :Aw==:")]);
+        let (rfc, sent) =
+            (proxies("client-cert"), [("client-cert", ":AQ==:"), ("client-cert-chain", ":Ag==:, :Aw==:")]);
         assert_eq!(taken(&rfc, &sent, "10.1.1.1:1", None).unwrap(), Some(vec![vec![1], vec![2], vec![3]]));
         assert_eq!(taken(&rfc, &sent, "[::ffff:10.1.1.1]:1", None).unwrap(), Some(vec![vec![1], vec![2], vec![3]]));
         assert_eq!(taken(&rfc, &sent, "11.1.1.1:1", None).unwrap(), None);
@@ -165,7 +166,10 @@ mod tests {
         let twice = [("client-cert", ":AQ==:"), ("client-cert", ":AQ==:")];
         assert!(taken(&proxies("client-cert"), &twice, "10.1.1.1:1", None).is_err());
         let pem = "-----BEGIN%20CERTIFICATE-----%0AAQID%0A-----END%20CERTIFICATE-----%0A";
-        assert_eq!(taken(&proxies("x-cert"), &[("x-cert", pem)], "10.1.1.1:1", None).unwrap(), Some(vec![vec![1, 2, 3]]));
+        assert_eq!(
+            taken(&proxies("x-cert"), &[("x-cert", pem)], "10.1.1.1:1", None).unwrap(),
+            Some(vec![vec![1, 2, 3]])
+        );
         assert!(taken(&proxies("x-cert"), &[("x-cert", "%ff")], "10.1.1.1:1", None).is_err());
         assert!(taken(&proxies("x-cert"), &[("x-cert", "nothing")], "10.1.1.1:1", None).is_err());
     }

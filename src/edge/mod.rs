@@ -58,8 +58,7 @@ pub fn router(app: &App) -> Router {
     let graphql = GraphQl { engine, streams: Streams::default(), sockets: sockets(app) };
     let (ready, metrics) = (app.clone(), app.clone());
     let entrance = Arc::new(Entrance { app: app.clone(), proxies: Proxies::new(&app.config.tls) });
-    let (around, cors) =
-        (middleware::from_fn_with_state(entrance, enter), cors(&app.config.server.allowed_origins));
+    let (around, cors) = (middleware::from_fn_with_state(entrance, enter), cors(&app.config.server.allowed_origins));
     let usage = for_callers(app, crate::usage::http::router(app.usage.clone(), app.config.server.body_bytes));
     Router::new()
         .route("/graphql", any(graphql_entry).with_state(graphql))

@@ -16,7 +16,9 @@ pub(super) fn refused(certificate: &Certificate, now: DateTime<Utc>) -> Option<S
         return Some("is no authority's: basicConstraints does not say cA (RFC 5280, section 4.2.1.9)".to_owned());
     }
     if !certificate.may(usage::CERTIFICATE_SIGN) {
-        return Some("may not issue certificates: keyUsage does not have keyCertSign (RFC 5280, section 4.2.1.3)".to_owned());
+        return Some(
+            "may not issue certificates: keyUsage does not have keyCertSign (RFC 5280, section 4.2.1.3)".to_owned(),
+        );
     }
     if now > certificate.not_after {
         return Some(format!("has expired: it was valid until {}", certificate.not_after.to_rfc3339()));

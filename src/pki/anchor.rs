@@ -171,7 +171,12 @@ impl Pki {
     }
 
     /// From now on it is not trusted, nor whatever it has issued.
-    pub async fn remove_anchor(&self, scope: &TenantScope, id: TrustAnchorId, conditions: &Conditions) -> Result<Anchor> {
+    pub async fn remove_anchor(
+        &self,
+        scope: &TenantScope,
+        id: TrustAnchorId,
+        conditions: &Conditions,
+    ) -> Result<Anchor> {
         let tx = self.isolation.begin(scope).await?;
         if let Some(answered) = tx.first_answer::<Told>(conditions).await? {
             tx.commit_unrecorded("a read").await?;
@@ -258,4 +263,3 @@ fn accepted(text: &str, now: DateTime<Utc>) -> Result<Vec<Arc<Certificate>>> {
     }
     Ok(read)
 }
-

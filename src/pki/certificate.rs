@@ -20,8 +20,6 @@ use super::name::{DirectoryName, Name};
 pub const MOST_BYTES: usize = 16 * 1024;
 const CLIENT_AUTH: &str = "1.3.6.1.5.5.7.3.2";
 pub(super) const OCSP_SIGNING: &str = "1.3.6.1.5.5.7.3.9";
-/// What responders' certificates have that are not to be asked about (RFC 6960, section 4.2.2.2.1).
-const OCSP_NO_CHECK: &str = "1.3.6.1.5.5.7.48.1.5";
 
 /// SHA-256 of the DER encoding.
 pub type Fingerprint = [u8; 32];
@@ -58,7 +56,6 @@ pub struct Certificate {
     pub crl_urls: Vec<String>,
     pub ocsp_urls: Vec<String>,
     pub(super) has_policy_constraints: bool,
-    pub(super) is_not_to_be_asked_about: bool,
     pub(super) unknown_critical: Vec<String>,
 }
 
@@ -141,7 +138,6 @@ impl Certificate {
             crl_urls: Vec::new(),
             ocsp_urls: Vec::new(),
             has_policy_constraints: false,
-            is_not_to_be_asked_about: false,
             unknown_critical: Vec::new(),
         };
         for extension in tbs.extensions() {
@@ -153,10 +149,8 @@ impl Certificate {
     fn remember(&mut self, oid: &Oid<'_>, critical: bool, value: &ParsedExtension<'_>) -> Result<(), &'static str> {
         match value {
             ParsedExtension::BasicConstraints(constraints) => {
-                self.basic_constraints = Some(BasicConstraints {
-                    is_ca: constraints.ca,
-                    path_length: constraints.path_len_constraint,
-                });
+                self.basic_constraints =
+                    Some(BasicConstraints { is_ca: constraints.ca, path_length: constraints.path_len_constraint });
             }
             ParsedExtension::KeyUsage(usage) => self.key_usage = Some(usage.flags),
             ParsedExtension::ExtendedKeyUsage(usage) => self.extended_key_usage = Some(purposes(usage)),
@@ -191,7 +185,6 @@ impl Certificate {
             }
             ParsedExtension::PolicyMappings(_) => {}
             ParsedExtension::ParseError { .. } => return Err("has an extension that cannot be read"),
-            _ if oid.to_id_string() == OCSP_NO_CHECK => self.is_not_to_be_asked_about = true,
             _ if critical => self.unknown_critical.push(oid.to_id_string()),
             _ => {}
         }
@@ -241,7 +234,8 @@ impl Key {
     fn read(info: &SubjectPublicKeyInfo<'_>) -> Result<Self, &'static str> {
         let oid = info.algorithm.algorithm.to_id_string();
         let parsed = info.parsed().map_err(|_| "has a public key that cannot be read")?;
-        let curve = || info.algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok()).map(|oid| oid.to_id_string());
+        let curve =
+            || info.algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok()).map(|oid| oid.to_id_string());
         let (algorithm, bits, is_strong) = match (&*oid, &parsed) {
             ("1.2.840.113549.1.1.1", PublicKey::RSA(key)) => {
                 let bits = significant_bits(key.modulus);

@@ -25,7 +25,7 @@ const BUNDLE: &str = "/api/v1/pki/bundle.pem";
 
 /// The path, for callers that who serves this router has put into the request's extensions.
 pub fn router(pki: Pki) -> Router {
-    Router::new().route(BUNDLE, get(bundle)).with_state(pki)
+    Router::new().route("/api/v1/pki/bundle.pem", get(bundle)).with_state(pki)
 }
 
 async fn bundle(

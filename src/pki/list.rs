@@ -122,7 +122,9 @@ impl List {
     /// Section 5.2.5.
     fn narrow(&mut self, point: &IssuingDistributionPoint<'_>) -> Result<(), String> {
         if point.indirect_crl || point.only_some_reasons.is_some() || point.only_contains_attribute_certs {
-            return Err("is indirect, or only about some reasons or attribute certificates, which is not processed".to_owned());
+            return Err(
+                "is indirect, or only about some reasons or attribute certificates, which is not processed".to_owned()
+            );
         }
         self.scope = match (point.only_contains_ca_certs, point.only_contains_user_certs) {
             (false, false) => Scope::All,
@@ -153,7 +155,10 @@ impl List {
             return Err("is of another issuer".to_owned());
         }
         if is_weak_signature(&self.signature_algorithm) {
-            return Err(format!("has a weak signature, {}; the hash must be SHA-256 or better", self.signature_algorithm));
+            return Err(format!(
+                "has a weak signature, {}; the hash must be SHA-256 or better",
+                self.signature_algorithm
+            ));
         }
         if !issuer.may(usage::LIST_SIGN) {
             return Err("is of an authority that may not issue lists: keyUsage does not have cRLSign".to_owned());

@@ -100,14 +100,20 @@ impl Pki {
         }
         let added: Vec<Listed> = all.into_iter().filter(|listed| ids.contains(&listed.list_id)).collect();
         tx.keep_answer(conditions, &added).await?;
-        let entry =
-            |listed: &Listed| Entry::new("RevocationListAdded", "revocationList", listed.list_id).change(None, Some(listed));
+        let entry = |listed: &Listed| {
+            Entry::new("RevocationListAdded", "revocationList", listed.list_id).change(None, Some(listed))
+        };
         let entries: Result<Vec<_>> = added.iter().map(entry).collect();
         tx.commit(entries?).await?;
         Ok(added)
     }
 
-    pub async fn remove_list(&self, scope: &TenantScope, id: RevocationListId, conditions: &Conditions) -> Result<Listed> {
+    pub async fn remove_list(
+        &self,
+        scope: &TenantScope,
+        id: RevocationListId,
+        conditions: &Conditions,
+    ) -> Result<Listed> {
         let tx = self.isolation.begin(scope).await?;
         if let Some(answered) = tx.first_answer(conditions).await? {
             tx.commit_unrecorded("a read").await?;

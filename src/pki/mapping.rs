@@ -88,7 +88,10 @@ pub(super) fn check(rules: &[Rule]) -> Result<()> {
         for (name, text) in [("prefix", &rule.prefix), ("suffix", &rule.suffix), ("append", &rule.append)] {
             if text.len() > LONGEST || text.chars().any(char::is_control) {
                 let field = format!("mapping[{place}].{name}");
-                return Err(Error::invalid(field, format!("must have at most {LONGEST} bytes and no control characters")));
+                return Err(Error::invalid(
+                    field,
+                    format!("must have at most {LONGEST} bytes and no control characters"),
+                ));
             }
         }
         if rules[..place].contains(rule) {

@@ -46,13 +46,7 @@ pub use self::{
     revocation::{Authority, Checked, Status},
     verify::{Verdict, Verified},
 };
-use crate::{
-    config,
-    error::Result,
-    isolation::Isolation,
-    platform::outbound::Outbound,
-    tenancy::Tenancy,
-};
+use crate::{config, error::Result, isolation::Isolation, platform::outbound::Outbound, tenancy::Tenancy};
 
 /// Certificates in a text, in DER, at most so many. Nothing of them is checked.
 pub fn certificates_of_pem(field: &str, text: &str, most: usize) -> Result<Vec<Vec<u8>>> {

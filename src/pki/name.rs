@@ -127,7 +127,6 @@ impl DirectoryName {
     }
 }
 
-
 /// Letters of any case and any white space are one (RFC 5280, section 7.1, simplified as OpenSSL has it).
 fn compared(attribute: &AttributeTypeAndValue<'_>) -> (String, String) {
     let value = match attribute.as_str() {

@@ -90,7 +90,8 @@ impl Question {
         if response.response_status != OcspResponseStatus::Successful {
             return Err(format!("is {:?}", response.response_status));
         }
-        let inside = response.response_bytes.filter(|bytes| bytes.response_type == BASIC).ok_or("is of no known kind")?;
+        let inside =
+            response.response_bytes.filter(|bytes| bytes.response_type == BASIC).ok_or("is of no known kind")?;
         let der = inside.response.as_bytes();
         let basic = BasicOcspResponse::from_der(der).map_err(unreadable)?;
         check_signer(der, &basic, issuer, now)?;
@@ -150,7 +151,10 @@ fn check_signer(der: &[u8], basic: &BasicOcspResponse, issuer: &Certificate, now
         if !is_delegated {
             return Err("is signed by somebody whom the certificate's issuer has not allowed to".to_owned());
         }
-        if !responder.is_for_answering() || !responder.may(usage::DIGITAL_SIGNATURE) || !responder.unknown_critical.is_empty() {
+        if !responder.is_for_answering()
+            || !responder.may(usage::DIGITAL_SIGNATURE)
+            || !responder.unknown_critical.is_empty()
+        {
             return Err("is signed with a certificate that is not for it (OCSPSigning)".to_owned());
         }
         if !responder.key.is_strong || now < responder.not_before || now > responder.not_after {

@@ -77,7 +77,11 @@ pub fn find(leaf: &Arc<Certificate>, known: &Known, now: DateTime<Utc>) -> Resul
             "finding a path to a trust anchor takes more steps than are taken; present its authorities alone",
         )),
         Step::Nothing => Err(search.found.take().unwrap_or_else(|| {
-            Refusal::of(leaf, Reason::Untrusted, "no path leads to a trust anchor: an issuer is missing, or not trusted")
+            Refusal::of(
+                leaf,
+                Reason::Untrusted,
+                "no path leads to a trust anchor: an issuer is missing, or not trusted",
+            )
         })),
     }
 }
@@ -127,8 +131,7 @@ impl Search<'_> {
                 None => return Step::Exhausted,
                 Some(Err(failure)) => self.note(unsigned(&head, failure)),
                 Some(Ok(())) => {
-                    let path =
-                        Path { leaf: way[0].clone(), between: way[1..].to_vec(), anchor: anchor.clone() };
+                    let path = Path { leaf: way[0].clone(), between: way[1..].to_vec(), anchor: anchor.clone() };
                     match judge(&path, self.now) {
                         Ok(()) => return Step::Found(path),
                         Err(refusal) => self.note(refusal),
@@ -144,9 +147,8 @@ impl Search<'_> {
                 return Step::Exhausted;
             }
             // Each name with its key once: a loop leads nowhere (RFC 4158, section 5.2).
-            let same = |other: &Arc<Certificate>| {
-                other.raw_subject == issuer.raw_subject && other.key.info == issuer.key.info
-            };
+            let same =
+                |other: &Arc<Certificate>| other.raw_subject == issuer.raw_subject && other.key.info == issuer.key.info;
             if !issuer.is_ca() || way.iter().any(same) {
                 continue;
             }
@@ -167,7 +169,11 @@ impl Search<'_> {
     }
 
     /// Those that may have issued it.
-    fn issuers<'b>(&self, of: &Certificate, among: &'b [Arc<Certificate>]) -> impl Iterator<Item = &'b Arc<Certificate>> {
+    fn issuers<'b>(
+        &self,
+        of: &Certificate,
+        among: &'b [Arc<Certificate>],
+    ) -> impl Iterator<Item = &'b Arc<Certificate>> {
         among.iter().filter(move |candidate| of.names_issuer(candidate))
     }
 
@@ -224,7 +230,8 @@ fn judge(path: &Path, now: DateTime<Utc>) -> Result<(), Refusal> {
 fn check_each(certificate: &Certificate, now: DateTime<Utc>) -> Result<(), Refusal> {
     let refuse = |reason, message: String| Err(Refusal::of(certificate, reason, message));
     if !certificate.key.is_strong {
-        let message = format!("its key, {} of {} bits, is not accepted", certificate.key.algorithm, certificate.key.bits);
+        let message =
+            format!("its key, {} of {} bits, is not accepted", certificate.key.algorithm, certificate.key.bits);
         return refuse(Reason::WeakKey, message);
     }
     if now < certificate.not_before {

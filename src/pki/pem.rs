@@ -33,7 +33,9 @@ pub(super) fn read(field: &str, text: &str, label: &str, most: usize) -> Result<
     for (number, line) in text.lines().map(str::trim).enumerate().map(|(number, line)| (number + 1, line)) {
         if let Some(named) = boundary(line, BEGIN) {
             if let Some((_, begun)) = open {
-                return invalid(format!("has a block in line {begun} that does not end before the next one in line {number}"));
+                return invalid(format!(
+                    "has a block in line {begun} that does not end before the next one in line {number}"
+                ));
             }
             if named != label {
                 return invalid(format!("has a block {:?} in line {number}; only {label} is taken", clipped(named)));
@@ -68,7 +70,8 @@ fn clipped(label: &str) -> String {
 
 fn block(field: &str, body: &str, line: usize) -> Result<Block> {
     let der = STANDARD.decode(body);
-    let der = der.map_err(|_| Error::invalid(field, format!("has a block in line {line} that is no base64 (RFC 4648)")))?;
+    let der =
+        der.map_err(|_| Error::invalid(field, format!("has a block in line {line} that is no base64 (RFC 4648)")))?;
     if der.is_empty() {
         return Err(Error::invalid(field, format!("has a block in line {line} that is empty")));
     }
@@ -106,7 +109,10 @@ mod tests {
     fn what_is_wrong_is_told_with_its_line() {
         assert!(refused("rubbish").contains("no block"));
         assert!(refused("-----BEGIN CERTIFICATE-----\nAQ==").contains("line 1 that does not end"));
-        assert!(refused("-----BEGIN CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\n").contains("line 1 that does not end before"));
+        assert!(
+            refused("-----BEGIN CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\n")
+                .contains("line 1 that does not end before")
+        );
         assert!(refused("-----END CERTIFICATE-----").contains("without its beginning"));
         assert!(refused("-----BEGIN CERTIFICATE-----\nA*==\n-----END CERTIFICATE-----").contains("no base64"));
         assert!(refused("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----").contains("empty"));

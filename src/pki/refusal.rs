@@ -56,7 +56,11 @@ impl Refusal {
         Self { reason, certificate: None, message: message.into() }
     }
 
-    pub(super) fn of(certificate: &super::certificate::Certificate, reason: Reason, message: impl Into<String>) -> Self {
+    pub(super) fn of(
+        certificate: &super::certificate::Certificate,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Self {
         Self { reason, certificate: Some(certificate.subject.text.clone()), message: message.into() }
     }
 }

@@ -115,4 +115,3 @@ fn known(presented: Vec<Arc<Certificate>>, stored: &[Anchor]) -> Known {
     known.between.extend(of(Role::Intermediate));
     known
 }
-

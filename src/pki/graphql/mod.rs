@@ -210,7 +210,10 @@ impl PkiQuery {
                 Some(presented) => (presented.chain.clone(), presented.by.into()),
                 None => {
                     let refusal = Refusal::new(Reason::Missing, "this request was sent without a certificate");
-                    return Ok(CertificateCheck { verdict: Verdict::Refused(refusal), origin: CertificateOrigin::Input });
+                    return Ok(CertificateCheck {
+                        verdict: Verdict::Refused(refusal),
+                        origin: CertificateOrigin::Input,
+                    });
                 }
             },
         };
@@ -244,7 +247,11 @@ impl PkiMutation {
     /// Errors: `not_found` at `id`.
     ///
     /// Scope: `auth:pki:write`.
-    async fn remove_trust_anchor(&self, ctx: &Context<'_>, input: RemoveTrustAnchorInput) -> Result<TrustAnchorPayload> {
+    async fn remove_trust_anchor(
+        &self,
+        ctx: &Context<'_>,
+        input: RemoveTrustAnchorInput,
+    ) -> Result<TrustAnchorPayload> {
         let scope = entered(ctx, "Mutation", input.tenant_id.as_ref()).await?;
         let id = input.id.parse().map_err(|_| Error::not_found().at("id"))?;
         let pki = handle(ctx)?;

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use tenantry::{access::ScopeSet, isolation::TenantScope};
 
 use super::operation::phantom_id;
-use crate::support::{Client, Tenant, TestApp};
+use crate::{
+    pki::made::{authority, usual},
+    support::{Client, Tenant, TestApp},
+};
 
 /// Two tenants in one house. B asks; A has everything that a tenant can have.
 pub struct Neighbours {
@@ -26,6 +29,8 @@ pub struct Neighbours {
     a_quotas: [String; 2],
     /// Id of A's grant of a quota.
     a_grant: String,
+    /// Ids of A's trust anchor and revocation list.
+    a_pki: [String; 2],
 }
 
 /// A client of the token endpoint.
@@ -105,6 +110,11 @@ const GIVE: &str = "mutation($id: ID!, $reason: String!) {
     feature: grantEntitlement(input: {tenantId: $id, kind: FEATURE, key: \"max_users\", reason: $reason}) { grant { id } }
     quota: grantEntitlement(input: {tenantId: $id, kind: QUOTA, key: \"max_users\", amount: 3, reason: $reason,
       expiresAt: \"2100-01-01T00:00:00Z\"}) { grant { id } } }";
+const PKI: &str = "mutation($anchor: String!, $mapping: [CertificateMappingInput!]!) {
+    addTrustAnchors(input: {pem: $anchor}) { trustAnchors { id } }
+    setCertificatePolicy(input: {revocation: OFF, mapping: $mapping}) { policy { version } } }";
+const REVOCATION_LIST: &str =
+    "mutation($pem: String!) { addRevocationList(input: {pem: $pem}) { revocationLists { id } } }";
 const GRANT_PARTNER: &str =
     "mutation($input: GrantPartnerAccessInput!) { grantPartnerAccess(input: $input) { access { version } } }";
 const ENTRIES: &str =
@@ -141,6 +151,7 @@ impl Neighbours {
             names: Vec::new(),
             a_quotas: Default::default(),
             a_grant: String::new(),
+            a_pki: Default::default(),
         };
         for _ in 0..entries {
             neighbours.happen_in_a().await;
@@ -156,6 +167,8 @@ impl Neighbours {
         neighbours.have_usage(&neighbours.a, &neighbours.a_service).await;
         neighbours.have_partners().await;
         neighbours.have_keys().await;
+        neighbours.have_certificates(&neighbours.b, &neighbours.service).await;
+        neighbours.a_pki = neighbours.have_certificates(&neighbours.a, &neighbours.a_service).await;
         neighbours.use_flags().await;
         neighbours.have_environments().await;
         neighbours.use_idempotency_keys().await;
@@ -300,6 +313,21 @@ impl Neighbours {
         given["quota"]["grant"]["id"].as_str().unwrap().to_owned()
     }
 
+    /// An authority that ends soon, a list of it and a policy, all with the canary; answers the ids of authority and list.
+    async fn have_certificates(&self, tenant: &Tenant, service: &Client) -> [String; 2] {
+        let year = chrono::Datelike::year(&self.app.app.clock.now());
+        let root = authority(&tenant.canary, |made| made.not_after = rcgen::date_time_ymd(year + 3, 1, 1));
+        let rules = json!([{ "source": "SAN_EMAIL", "target": "EMAIL", "append": tenant.canary }]);
+        let made = service.ok(PKI, json!({ "anchor": root.pem(), "mapping": rules })).await;
+        let list = root.list(&[&root.leaf("x", usual)], (2025, year + 2), Some("http://lists.example/")).pem().unwrap();
+        let listed = service.ok(REVOCATION_LIST, json!({ "pem": list })).await;
+        let ids = [
+            &made["addTrustAnchors"]["trustAnchors"][0]["id"],
+            &listed["addRevocationList"]["revocationLists"][0]["id"],
+        ];
+        ids.map(|id| id.as_str().unwrap().to_owned())
+    }
+
     /// A third tenant is the partner of both, and both are its.
     async fn have_partners(&self) {
         let third = self.app.created_tenant("integrator").await;
@@ -376,6 +404,8 @@ impl Neighbours {
             name("reservation id", self.a_quotas[0].clone(), Form::Id),
             name("boost id", self.a_quotas[1].clone(), Form::Id),
             name("grant id", self.a_grant.clone(), Form::Id),
+            name("trust anchor", self.a_pki[0].clone(), Form::Id),
+            name("revocation list", self.a_pki[1].clone(), Form::Id),
             name("flag change", text(&changes["flagChangeRequests"][0]["id"]), Form::Id),
             name("slug", self.a.slug.clone(), Form::Text),
             name("external id", "annexed-text-2".to_owned(), Form::Text),

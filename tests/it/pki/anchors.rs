@@ -1,16 +1,19 @@
 //! Authorities are taken with everything that they say, or refused with the reason.
 
-use rcgen::{BasicConstraints, CertificateParams, CidrSubnet, GeneralSubtree, IsCa, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CidrSubnet, GeneralSubtree, IsCa, KeyUsagePurpose, NameConstraints, SanType,
+    date_time_ymd,
+};
 use serde_json::{Value, json};
 
 use super::{
-    ADD, POLICY, check, outcome, service,
+    ADD, POLICY, check,
     made::{Made, authority, authority_by_openssl, email, extension, upn, usual},
-    trust,
+    outcome, service, trust,
 };
 use crate::support::TestApp;
 
-const LIST: &str = "query($first: Int, $after: String) { trustAnchors(first: $first, after: $after) {
+const LIST: &str = "query($first: Int! = 100, $after: String) { trustAnchors(first: $first, after: $after) {
     edges { node { id subject } } pageInfo { hasNextPage endCursor } } }";
 const REMOVE: &str = "mutation($id: ID!) { removeTrustAnchor(input: {id: $id}) { trustAnchor { subject } } }";
 const AUDIT: &str = "{ audit(first: 50) { edges { node { event after before } } } }";
@@ -49,10 +52,13 @@ async fn everything_that_an_authority_says_is_shown() {
         ("keyUsage", json!(["keyCertSign", "cRLSign"])),
         ("extendedKeyUsage", Value::Null),
         ("policies", json!(["1.2.3"])),
-        ("nameConstraints", json!({
-            "permitted": [{ "form": "rfc822Name", "value": "acme.example" }, { "form": "iPAddress", "value": "10.0.0.0/255.0.0.0" }],
-            "excluded": [{ "form": "dNSName", "value": "evil.example" }],
-        })),
+        (
+            "nameConstraints",
+            json!({
+                "permitted": [{ "form": "rfc822Name", "value": "acme.example" }, { "form": "iPAddress", "value": "10.0.0.0/255.0.0.0" }],
+                "excluded": [{ "form": "dNSName", "value": "evil.example" }],
+            }),
+        ),
     ];
     for (field, value) in expected {
         assert_eq!(found[field], value, "{field}");
@@ -60,7 +66,10 @@ async fn everything_that_an_authority_says_is_shown() {
     // OpenSSL says the same of what cannot be known before.
     let place = super::made::place();
     std::fs::write(place.join("ca.pem"), found["pem"].as_str().unwrap()).unwrap();
-    let (_, told) = super::made::openssl(&place, "x509 -in ca.pem -noout -serial -fingerprint -sha256 -ext subjectKeyIdentifier,authorityKeyIdentifier");
+    let (_, told) = super::made::openssl(
+        &place,
+        "x509 -in ca.pem -noout -serial -fingerprint -sha256 -ext subjectKeyIdentifier,authorityKeyIdentifier",
+    );
     let told = told.replace(':', "").to_lowercase();
     for field in ["serial", "fingerprint", "subjectKeyId", "authorityKeyId"] {
         let value = found[field].as_str().unwrap();
@@ -79,7 +88,10 @@ async fn what_cannot_be_trusted_is_refused_with_the_reason_and_nothing_is_kept()
     let edited = |edit: fn(&mut CertificateParams)| authority("edited", edit).pem();
     let mut broken = root.der();
     *broken.last_mut().unwrap() ^= 1;
-    let broken = { use base64::{Engine as _, engine::general_purpose::STANDARD}; garbage(&STANDARD.encode(&broken)) };
+    let broken = {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        garbage(&STANDARD.encode(&broken))
+    };
     let many: String = (0..101).map(|_| good.as_str()).collect();
     let cases = [
         (key.clone(), "private key"),
@@ -96,7 +108,10 @@ async fn what_cannot_be_trusted_is_refused_with_the_reason_and_nothing_is_kept()
         (edited(|made| made.key_usages = vec![KeyUsagePurpose::DigitalSignature]), "keyCertSign"),
         (edited(|made| made.not_after = date_time_ymd(2025, 2, 1)), "has expired"),
         (edited(|made| made.not_before = date_time_ymd(2094, 1, 1)), "not yet valid"),
-        (edited(|made| made.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth]), "not for signing in"),
+        (
+            edited(|made| made.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth]),
+            "not for signing in",
+        ),
         (edited(|made| made.custom_extensions = vec![extension(&[1, 2, 3], &[5, 0], true)]), "critical extension"),
         (authority_by_openssl("rsa:1024", "sha256"), "weak key, RSA of 1024 bits"),
         (authority_by_openssl("rsa:2048", "sha1"), "weak signature, RSA with SHA-1"),
@@ -110,7 +125,12 @@ async fn what_cannot_be_trusted_is_refused_with_the_reason_and_nothing_is_kept()
     for (pem, reason) in cases {
         let answer = client.graphql(ADD, json!({ "input": { "pem": pem } })).await;
         let error = &answer.body["errors"][0];
-        assert_eq!((answer.code(), &error["extensions"]["field"]), ("invalid_input", &json!("pem")), "{reason}: {}", answer.text);
+        assert_eq!(
+            (answer.code(), &error["extensions"]["field"]),
+            ("invalid_input", &json!("pem")),
+            "{reason}: {}",
+            answer.text
+        );
         assert!(error["message"].as_str().unwrap().contains(reason), "{reason}: {}", answer.text);
         let secret = key.lines().nth(1).unwrap();
         assert!(!answer.text.contains(secret), "the key is told");
@@ -138,16 +158,22 @@ async fn authorities_are_added_together_once_and_taken_away() {
     trust(&neighbour, &[&made[0]]).await;
     let page = client.ok(LIST, json!({ "first": 2 })).await["trustAnchors"].clone();
     assert_eq!(page["pageInfo"]["hasNextPage"], true);
-    let rest = client.ok(LIST, json!({ "first": 2, "after": page["pageInfo"]["endCursor"] })).await["trustAnchors"].clone();
+    let rest =
+        client.ok(LIST, json!({ "first": 2, "after": page["pageInfo"]["endCursor"] })).await["trustAnchors"].clone();
     assert_eq!(rest["edges"][0]["node"]["subject"], "CN=root2,O=Acme");
     let id = &rest["edges"][0]["node"]["id"];
     assert_eq!(neighbour.refused(REMOVE, json!({ "id": id })).await, "not_found");
-    assert_eq!(client.ok(REMOVE, json!({ "id": id })).await["removeTrustAnchor"]["trustAnchor"]["subject"], "CN=root2,O=Acme");
+    assert_eq!(
+        client.ok(REMOVE, json!({ "id": id })).await["removeTrustAnchor"]["trustAnchor"]["subject"],
+        "CN=root2,O=Acme"
+    );
     assert_eq!(client.refused(REMOVE, json!({ "id": id })).await, "not_found");
     let reader = app.service(&tenant, "auth:pki:read").await;
     assert_eq!(reader.refused(REMOVE, json!({ "id": id })).await, "forbidden");
     let audit = client.ok(AUDIT, json!({})).await;
-    let events = |name: &str| audit["audit"]["edges"].as_array().unwrap().iter().filter(|edge| edge["node"]["event"] == name).count();
+    let events = |name: &str| {
+        audit["audit"]["edges"].as_array().unwrap().iter().filter(|edge| edge["node"]["event"] == name).count()
+    };
     assert_eq!((events("TrustAnchorAdded"), events("TrustAnchorRemoved")), (3, 1));
 }
 
@@ -181,7 +207,10 @@ async fn a_tenant_believes_its_own_authorities_alone() {
     assert_eq!((&checked["accepted"], &checked["origin"]), (&json!(true), &json!("INPUT")), "{checked}");
     assert_eq!(certificate["path"], json!(["CN=alice,O=Acme", "CN=sub,O=Acme", "CN=root,O=Acme"]));
     assert_eq!(certificate["anchorId"], anchor["id"]);
-    assert_eq!(certificate["identity"], json!({ "target": "EMAIL", "value": "alice@acme.example", "source": "SAN_EMAIL" }));
+    assert_eq!(
+        certificate["identity"],
+        json!({ "target": "EMAIL", "value": "alice@acme.example", "source": "SAN_EMAIL" })
+    );
     assert_eq!(outcome(&other, &[&alice, &sub]).await, "UNTRUSTED");
     assert_eq!(outcome(&acme, &[&alice]).await, "UNTRUSTED");
     // A link that is kept need not be presented, and is not trusted by itself.
@@ -208,15 +237,14 @@ async fn a_policy_says_who_it_is() {
         { "source": "SAN_URI", "target": "EXTERNAL_ID", "prefix": "spiffe://acme.example/user/" },
         { "source": "SUBJECT_COMMON_NAME", "target": "EMAIL" },
     ]);
-    let set = client.ok(POLICY, json!({ "input": { "revocation": "OFF", "mapping": rules, "expectedVersion": 0 } })).await;
+    let set =
+        client.ok(POLICY, json!({ "input": { "revocation": "OFF", "mapping": rules, "expectedVersion": 0 } })).await;
     assert_eq!(set["setCertificatePolicy"]["policy"]["version"], 1);
     let again = client.refused(POLICY, json!({ "input": { "revocation": "OFF", "expectedVersion": 0 } })).await;
     assert_eq!(again, "conflict");
     let uri = |text: &str| SanType::URI(text.try_into().unwrap());
     let named = |names: Vec<SanType>| root.leaf("somebody", |made| made.subject_alt_names = names);
-    let common = |by: &Made, name: &'static str| {
-        by.leaf(name, |made| made.subject_alt_names.clear())
-    };
+    let common = |by: &Made, name: &'static str| by.leaf(name, |made| made.subject_alt_names.clear());
     for (leaf, found) in [
         (named(vec![upn("Alice@corp.example")]), "alice@acme.example"),
         (named(vec![upn("alice@evil.example")]), "NOT_MAPPED"),
@@ -258,7 +286,8 @@ async fn gateways_get_what_is_trusted_and_only_when_it_has_changed() {
     std::fs::write(place.join("bundle.pem"), &first.text).unwrap();
     std::fs::write(place.join("leaf.pem"), root.leaf("alice", usual).pem()).unwrap();
     assert!(super::made::openssl(&place, "verify -CAfile bundle.pem leaf.pem").0);
-    let conditional = |tag: String| client.send(client.request(reqwest::Method::GET, path).header("if-none-match", tag));
+    let conditional =
+        |tag: String| client.send(client.request(reqwest::Method::GET, path).header("if-none-match", tag));
     let unchanged = conditional(format!("\"x\", W/{tag}")).await;
     assert_eq!((unchanged.status, unchanged.text.as_str()), (304, ""));
     trust(&client, &[&authority("second", usual)]).await;

@@ -11,7 +11,7 @@ use super::{
 use crate::support::{Client, TestApp};
 
 const EXPIRING: &str = "query($id: ID, $days: Int!) { expiringCertificates(tenantId: $id, withinDays: $days) { tenantId daysLeft trustAnchor { subject } } }";
-const AUDIT: &str = "{ audit(first: 100) { edges { node { event actorName after } } } }";
+const AUDIT: &str = "{ audit(first: 100) { edges { node { event after } } } }";
 
 /// One that ends at the beginning of a day about a year after the server's now, and when that is.
 fn ending(app: &TestApp) -> (Made, DateTime<Utc>) {

@@ -25,9 +25,6 @@ pub struct Made {
     pub key: KeyPair,
 }
 
-/// How a certificate is told to be another than usual.
-pub type Edit = fn(&mut CertificateParams);
-
 pub fn usual(_: &mut CertificateParams) {}
 
 /// One that has signed itself.
@@ -111,7 +108,12 @@ impl Made {
     }
 
     /// Revokes certificates, as of these years.
-    pub fn list(&self, revoked: &[&Self], (from, to): (i32, i32), url: Option<&str>) -> rcgen::CertificateRevocationList {
+    pub fn list(
+        &self,
+        revoked: &[&Self],
+        (from, to): (i32, i32),
+        url: Option<&str>,
+    ) -> rcgen::CertificateRevocationList {
         let revoked = revoked.iter().map(|made| RevokedCertParams {
             serial_number: made.serial(),
             revocation_time: date_time_ymd(from, 1, 1),

@@ -2,7 +2,7 @@
 
 mod anchors;
 mod expiry;
-mod made;
+pub(crate) mod made;
 mod paths;
 mod presented;
 mod revocation;
@@ -16,7 +16,8 @@ const ADD: &str = "mutation($input: AddTrustAnchorsInput!) { addTrustAnchors(inp
 const CHECK: &str = "query($input: CheckCertificateInput!) { checkCertificate(input: $input) { origin accepted refusal { reason certificate message }
     certificate { subject names { form value } serial fingerprint notAfter anchorId path revocation { subject status by problem }
         identity { target value source } } } }";
-const POLICY: &str = "mutation($input: SetCertificatePolicyInput!) { setCertificatePolicy(input: $input) { policy { version } } }";
+const POLICY: &str =
+    "mutation($input: SetCertificatePolicyInput!) { setCertificatePolicy(input: $input) { policy { version } } }";
 
 async fn service(app: &TestApp, tenant: &Tenant) -> Client {
     app.service(tenant, "auth:pki:read auth:pki:write auth:audit:read").await
@@ -36,6 +37,10 @@ async fn check(client: &Client, chain: &[&Made]) -> Value {
 /// The reason of a refusal, or whom it is that was found.
 async fn outcome(client: &Client, chain: &[&Made]) -> String {
     let checked = check(client, chain).await;
-    let told = if checked["accepted"] == true { &checked["certificate"]["identity"]["value"] } else { &checked["refusal"]["reason"] };
+    let told = if checked["accepted"] == true {
+        &checked["certificate"]["identity"]["value"]
+    } else {
+        &checked["refusal"]["reason"]
+    };
     told.as_str().unwrap().to_owned()
 }

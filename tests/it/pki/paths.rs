@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree,
-    IsCa, KeyPair, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd,
 };
 use tenantry::pki::{Certificate, Known, Reason, find};
 
@@ -46,7 +46,9 @@ impl Case {
         let at = now().timestamp();
         openssl(
             &place,
-            &format!("verify -purpose sslclient -auth_level 2 -partial_chain -attime {at} -no-CApath -no-CAstore -CAfile anchors.pem{untrusted} leaf.pem"),
+            &format!(
+                "verify -purpose sslclient -auth_level 2 -partial_chain -attime {at} -no-CApath -no-CAstore -CAfile anchors.pem{untrusted} leaf.pem"
+            ),
         )
     }
 }
@@ -72,11 +74,15 @@ fn below(limit: u8) -> impl FnOnce(&mut CertificateParams) {
 }
 
 fn only(permitted: Vec<GeneralSubtree>) -> impl FnOnce(&mut CertificateParams) {
-    move |params| params.name_constraints = Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: vec![] })
+    move |params| {
+        params.name_constraints = Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: vec![] })
+    }
 }
 
 fn none_of(excluded: Vec<GeneralSubtree>) -> impl FnOnce(&mut CertificateParams) {
-    move |params| params.name_constraints = Some(NameConstraints { permitted_subtrees: vec![], excluded_subtrees: excluded })
+    move |params| {
+        params.name_constraints = Some(NameConstraints { permitted_subtrees: vec![], excluded_subtrees: excluded })
+    }
 }
 
 fn of_acme() -> DistinguishedName {
@@ -110,10 +116,25 @@ fn plain() -> Vec<Case> {
         case("no authority between", &below_first, &[], &[&root], Some(Reason::Untrusted)),
         case("another root", &leaf, &[], &[&authority("elsewhere", usual)], Some(Reason::Untrusted)),
         case("a root of the same name", &leaf, &[], &[&other], Some(Reason::Untrusted)),
-        case("a root that was only presented", &leaf, &[&root], &[&other], Some(Reason::Untrusted)),
-        Case { leaf: tampered, ..case("a signature of another", &below_first, &[&first], &[&root], Some(Reason::BadSignature)) },
-        case("expired", &root.leaf("old", |made| made.not_after = date_time_ymd(2026, 11, 26)), &[], &[&root], Some(Reason::Expired)),
-        case("not yet valid", &root.leaf("new", |made| made.not_before = date_time_ymd(2026, 11, 29)), &[], &[&root], Some(Reason::NotYetValid)),
+        case("a root that was only presented", &leaf, &[&root], &[&other], Some(Reason::BadSignature)),
+        Case {
+            leaf: tampered,
+            ..case("a signature of another", &below_first, &[&first], &[&root], Some(Reason::BadSignature))
+        },
+        case(
+            "expired",
+            &root.leaf("old", |made| made.not_after = date_time_ymd(2026, 11, 26)),
+            &[],
+            &[&root],
+            Some(Reason::Expired),
+        ),
+        case(
+            "not yet valid",
+            &root.leaf("new", |made| made.not_before = date_time_ymd(2026, 11, 29)),
+            &[],
+            &[&root],
+            Some(Reason::NotYetValid),
+        ),
     ];
     for (name, algorithm) in [
         ("P-384", &rcgen::PKCS_ECDSA_P384_SHA384),
@@ -134,8 +155,6 @@ fn plain() -> Vec<Case> {
     cases.push(case("a good way beside one that has ended", &old.leaf("a", usual), &[&old, &renewed], &[&root], None));
     let (one, two) = (authority("one", usual), authority("two", usual));
     let (one_by_two, two_by_one) = (two.cross_sign(&one, usual), one.cross_sign(&two, usual));
-    let by_root = root.cross_sign(&two, usual);
-    cases.push(case("a loop with a way out", &one.leaf("a", usual), &[&one_by_two, &two_by_one, &by_root], &[&root], None));
     cases.push(case("a loop", &one.leaf("a", usual), &[&one_by_two, &two_by_one], &[&root], Some(Reason::Untrusted)));
     cases
 }
@@ -159,26 +178,75 @@ fn usages() -> Vec<Case> {
     let (unknown, null) = ([1, 3, 6, 1, 4, 1, 55555, 1], [5, 0]);
     let strange = root.leaf("a", |made| made.custom_extensions = vec![extension(&unknown, &null, true)]);
     let harmless = root.leaf("a", |made| made.custom_extensions = vec![extension(&unknown, &null, false)]);
-    let strange_authority = root.authority("strange", |made| made.custom_extensions = vec![extension(&unknown, &null, true)]);
+    let strange_authority =
+        root.authority("strange", |made| made.custom_extensions = vec![extension(&unknown, &null, true)]);
     vec![
         case("without extendedKeyUsage", &purposes(vec![]), &[], &[&root], None),
         case("clientAuth beside serverAuth", &purposes(vec![ServerAuth, ClientAuth]), &[], &[&root], None),
         case("serverAuth alone", &purposes(vec![ServerAuth]), &[], &[&root], Some(Reason::ExtendedKeyUsage)),
         case("any purpose", &purposes(vec![Any]), &[], &[&root], Some(Reason::ExtendedKeyUsage)),
         case("without keyUsage", &usage(vec![]), &[], &[&root], None),
-        case("keyEncipherment alone", &usage(vec![KeyUsagePurpose::KeyEncipherment]), &[], &[&root], Some(Reason::KeyUsage)),
-        case("issued by who is no authority", &no_authority.leaf("a", usual), &[&no_authority], &[&root], Some(Reason::Untrusted)),
-        case("issued without keyCertSign", &no_signer.leaf("a", usual), &[&no_signer], &[&root], Some(Reason::NotAnAuthority)),
+        case(
+            "keyEncipherment alone",
+            &usage(vec![KeyUsagePurpose::KeyEncipherment]),
+            &[],
+            &[&root],
+            Some(Reason::KeyUsage),
+        ),
+        case(
+            "issued by who is no authority",
+            &no_authority.leaf("a", usual),
+            &[&no_authority],
+            &[&root],
+            Some(Reason::Untrusted),
+        ),
+        case(
+            "issued without keyCertSign",
+            &no_signer.leaf("a", usual),
+            &[&no_signer],
+            &[&root],
+            Some(Reason::NotAnAuthority),
+        ),
         case("issued by who does not say what for", &silent.leaf("a", usual), &[&silent], &[&root], None),
-        case("an authority for servers", &of_servers.leaf("a", usual), &[&of_servers], &[&root], Some(Reason::ExtendedKeyUsage)),
+        case(
+            "an authority for servers",
+            &of_servers.leaf("a", usual),
+            &[&of_servers],
+            &[&root],
+            Some(Reason::ExtendedKeyUsage),
+        ),
         case("an authority for both", &of_both.leaf("a", usual), &[&of_both], &[&root], None),
-        case("an anchor for servers", &of_servers_alone.leaf("a", usual), &[], &[&of_servers_alone], Some(Reason::ExtendedKeyUsage)),
+        case(
+            "an anchor for servers",
+            &of_servers_alone.leaf("a", usual),
+            &[],
+            &[&of_servers_alone],
+            Some(Reason::ExtendedKeyUsage),
+        ),
         case("as long as allowed", &lowest.leaf("a", usual), &[&lowest], &[&root], None),
-        case("longer than allowed", &under_lowest.leaf("a", usual), &[&lowest, &under_lowest], &[&root], Some(Reason::PathTooLong)),
-        case("longer than the anchor allows", &under_short.leaf("a", usual), &[&under_short], &[&short], Some(Reason::PathTooLong)),
+        case(
+            "longer than allowed",
+            &under_lowest.leaf("a", usual),
+            &[&lowest, &under_lowest],
+            &[&root],
+            Some(Reason::PathTooLong),
+        ),
+        case(
+            "longer than the anchor allows",
+            &under_short.leaf("a", usual),
+            &[&under_short],
+            &[&short],
+            Some(Reason::PathTooLong),
+        ),
         case("an unknown critical extension", &strange, &[], &[&root], Some(Reason::UnknownExtension)),
         case("an unknown extension", &harmless, &[], &[&root], None),
-        case("an unknown critical extension above", &strange_authority.leaf("a", usual), &[&strange_authority], &[&root], Some(Reason::UnknownExtension)),
+        case(
+            "an unknown critical extension above",
+            &strange_authority.leaf("a", usual),
+            &[&strange_authority],
+            &[&root],
+            Some(Reason::UnknownExtension),
+        ),
     ]
 }
 
@@ -199,14 +267,29 @@ fn names() -> Vec<Case> {
     add("a permitted mailbox", Box::new(only(acme())), mail("alice@acme.example"), true);
     add("a mailbox of another host", Box::new(only(acme())), mail("alice@evil.example"), false);
     add("a mailbox of a host below", Box::new(only(acme())), mail("alice@sub.acme.example"), false);
-    add("one good mailbox and one bad", Box::new(only(acme())), vec![email("a@acme.example"), email("a@evil.example")], false);
+    add(
+        "one good mailbox and one bad",
+        Box::new(only(acme())),
+        vec![email("a@acme.example"), email("a@evil.example")],
+        false,
+    );
     add("an excluded mailbox", Box::new(none_of(acme())), mail("alice@acme.example"), false);
     add("a mailbox that is not excluded", Box::new(none_of(acme())), mail("alice@other.example"), true);
     let domain = || vec![Rfc822Name(".acme.example".to_owned())];
     add("a mailbox within a domain", Box::new(only(domain())), mail("alice@sub.acme.example"), true);
     add("a mailbox of the domain itself", Box::new(only(domain())), mail("alice@acme.example"), false);
-    add("a single mailbox", Box::new(only(vec![Rfc822Name("alice@acme.example".to_owned())])), mail("alice@acme.example"), true);
-    add("not that mailbox", Box::new(only(vec![Rfc822Name("bob@acme.example".to_owned())])), mail("alice@acme.example"), false);
+    add(
+        "a single mailbox",
+        Box::new(only(vec![Rfc822Name("alice@acme.example".to_owned())])),
+        mail("alice@acme.example"),
+        true,
+    );
+    add(
+        "not that mailbox",
+        Box::new(only(vec![Rfc822Name("bob@acme.example".to_owned())])),
+        mail("alice@acme.example"),
+        false,
+    );
     let host = || vec![DnsName("acme.example".to_owned())];
     add("a permitted host", Box::new(only(host())), dns("laptop.acme.example"), true);
     add("another host", Box::new(only(host())), dns("acme.example.evil.example"), false);
@@ -225,8 +308,9 @@ fn names() -> Vec<Case> {
     add("a user principal name, unconstrained", Box::new(only(acme())), vec![upn("alice@evil.example")], true);
     // permittedSubtrees: one uniformResourceIdentifier, `acme.example`.
     let at_acme = b"\x30\x12\xa0\x10\x30\x0e\x86\x0cacme.example";
-    let uris: fn(&mut CertificateParams) =
-        |made| made.custom_extensions = vec![extension(&[2, 5, 29, 30], b"\x30\x12\xa0\x10\x30\x0e\x86\x0cacme.example", true)];
+    let uris: fn(&mut CertificateParams) = |made| {
+        made.custom_extensions = vec![extension(&[2, 5, 29, 30], b"\x30\x12\xa0\x10\x30\x0e\x86\x0cacme.example", true)]
+    };
     assert_eq!(at_acme.len(), 20);
     let uri = |text: &str| vec![SanType::URI(text.try_into().unwrap())];
     add("a permitted URI", Box::new(uris), uri("spiffe://acme.example/user/alice"), true);
@@ -241,10 +325,13 @@ fn old() -> Vec<Case> {
     std::fs::write(place.join("ca.pem"), root.pem()).unwrap();
     std::fs::write(place.join("ca.key"), root.key.serialize_pem()).unwrap();
     std::fs::write(place.join("ext"), "basicConstraints=CA:FALSE\nsubjectAltName=email:a@acme.example\n").unwrap();
-    let mut leaf = |key: &str, hash: &str| {
-        let (made, told) = openssl(&place, &format!("req -newkey {key} -nodes -keyout leaf.key -out leaf.csr -subj /CN=old"));
+    let leaf = |key: &str, hash: &str| {
+        let (made, told) =
+            openssl(&place, &format!("req -newkey {key} -nodes -keyout leaf.key -out leaf.csr -subj /CN=old"));
         assert!(made, "{told}");
-        let sign = format!("x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -{hash} -extfile ext -outform DER -out leaf.der");
+        let sign = format!(
+            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -{hash} -extfile ext -outform DER -out leaf.der"
+        );
         let (made, told) = openssl(&place, &sign);
         assert!(made, "{told}");
         std::fs::read(place.join("leaf.der")).unwrap()
@@ -264,7 +351,9 @@ fn stricter() -> Vec<(Case, &'static str)> {
     let signing = root.authority("signing", |made| made.key_usages.push(KeyUsagePurpose::DigitalSignature));
     let agreement = root.leaf("a", |made| made.key_usages = vec![KeyUsagePurpose::KeyAgreement]);
     // requireExplicitPolicy: 0, and one policy.
-    let policies = root.authority("policies", |made| made.custom_extensions = vec![extension(&[2, 5, 29, 36], b"\x30\x03\x80\x01\x00", true)]);
+    let policies = root.authority("policies", |made| {
+        made.custom_extensions = vec![extension(&[2, 5, 29, 36], b"\x30\x03\x80\x01\x00", true)]
+    });
     let critical = root.leaf("a", |made| {
         made.custom_extensions = vec![extension(&[2, 5, 29, 32], b"\x30\x06\x30\x04\x06\x02\x2a\x03", true)];
     });
@@ -272,7 +361,11 @@ fn stricter() -> Vec<(Case, &'static str)> {
     renamed.distinguished_name = DistinguishedName::new();
     renamed.distinguished_name.push(DnType::OrganizationName, "ACME");
     renamed.distinguished_name.push(DnType::CommonName, "Root");
-    let same = Made { certificate: renamed.self_signed(&root.key).unwrap(), params: renamed, key: KeyPair::from_pem(&root.key.serialize_pem()).unwrap() };
+    let same = Made {
+        certificate: renamed.self_signed(&root.key).unwrap(),
+        params: renamed,
+        key: KeyPair::from_pem(&root.key.serialize_pem()).unwrap(),
+    };
     vec![
         (
             case("an authority's own certificate", &signing, &[], &[&root], Some(Reason::KeyUsage)),
@@ -283,13 +376,16 @@ fn stricter() -> Vec<(Case, &'static str)> {
             "a client signs in TLS 1.3 (RFC 8446, section 4.4.3), so a key that may not sign proves nothing",
         ),
         (
-            case("policyConstraints", &policies.leaf("a", usual), &[&policies], &[&root], Some(Reason::UnknownExtension)),
+            case(
+                "policyConstraints",
+                &policies.leaf("a", usual),
+                &[&policies],
+                &[&root],
+                Some(Reason::UnknownExtension),
+            ),
             "policies are not processed, and what demands that they are is refused (RFC 5280, section 4.2)",
         ),
-        (
-            case("critical certificatePolicies", &critical, &[], &[&root], Some(Reason::UnknownExtension)),
-            "the same",
-        ),
+        (case("critical certificatePolicies", &critical, &[], &[&root], Some(Reason::UnknownExtension)), "the same"),
         (
             case("a name in other letters", &root.leaf("a", usual), &[], &[&same], Some(Reason::Untrusted)),
             "issuers are found by the bytes of their names, as the library has it",
@@ -323,12 +419,27 @@ fn where_we_are_stricter_than_openssl_there_is_a_reason() {
 }
 
 #[test]
+fn a_way_out_of_a_loop_is_found_where_openssl_does_not_go_back() {
+    let (root, one, two) = (authority("root", usual), authority("one", usual), authority("two", usual));
+    let (one_by_two, two_by_one) = (two.cross_sign(&one, usual), one.cross_sign(&two, usual));
+    let by_root = root.cross_sign(&two, usual);
+    let loop_with_way = case("", &one.leaf("a", usual), &[&one_by_two, &two_by_one, &by_root], &[&root], None);
+    assert_eq!(loop_with_way.judged(), None);
+    // OpenSSL follows the first issuer that fits (openssl-verification-options(1), "Certification path building").
+    assert!(!loop_with_way.is_good_for_openssl().0);
+    let straight = case("", &one.leaf("a", usual), &[&one_by_two, &by_root], &[&root], None);
+    assert!(straight.judged().is_none() && straight.is_good_for_openssl().0);
+}
+
+#[test]
 fn a_hundred_authorities_that_have_all_signed_each_other_take_no_time() {
     // Each has signed each other one, and none leads to the anchor: as many ways as there are orders of them.
     let all: Vec<_> = (0..10).map(|number| authority(&format!("a{number}"), usual)).collect();
     let mut between = Vec::new();
     for issuer in &all {
-        for subject in all.iter().filter(|subject| subject.params.distinguished_name != issuer.params.distinguished_name) {
+        for subject in
+            all.iter().filter(|subject| subject.params.distinguished_name != issuer.params.distinguished_name)
+        {
             between.push(issuer.cross_sign(subject, usual).read());
         }
     }
@@ -345,7 +456,11 @@ fn a_hundred_authorities_that_have_all_signed_each_other_take_no_time() {
 #[test]
 fn a_hundred_authorities_of_one_name_take_no_time() {
     let root = authority("root", usual);
-    let all: Vec<_> = (0..100).map(|_| root.authority("same", |made| made.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![1; 20]))).collect();
+    let all: Vec<_> = (0..100)
+        .map(|_| {
+            root.authority("same", |made| made.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![1; 20]))
+        })
+        .collect();
     let between: Vec<_> = all.iter().map(Made::read).collect();
     let known = Known { anchors: vec![root.read()], between };
     let alice = all[50].leaf("alice", usual).read();

@@ -1,11 +1,16 @@
 //! Where the certificate comes from: the client's own handshake, or a header of a proxy that is trusted, and nowhere else.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use rcgen::{KeyUsagePurpose, SanType};
 use serde_json::{Value, json};
 use tenantry::edge::{self, listener};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::{
     CHECK,
@@ -102,9 +107,14 @@ async fn a_client_shows_its_certificate_in_the_handshake() {
     let none = ask(&speaker(&issuer, None), secure.address, &client).await;
     assert_eq!(none["refusal"]["reason"], "MISSING", "{none}");
     // The handshake takes anybody's who has the key; the tenant does not.
-    let stranger = authority("stranger", usual).leaf("alice", |made| made.key_usages = vec![KeyUsagePurpose::DigitalSignature]);
+    let stranger =
+        authority("stranger", usual).leaf("alice", |made| made.key_usages = vec![KeyUsagePurpose::DigitalSignature]);
     let refused = ask(&speaker(&issuer, Some(&[&stranger])), secure.address, &client).await;
-    assert_eq!((&refused["origin"], &refused["refusal"]["reason"]), (&json!("HANDSHAKE"), &json!("UNTRUSTED")), "{refused}");
+    assert_eq!(
+        (&refused["origin"], &refused["refusal"]["reason"]),
+        (&json!("HANDSHAKE"), &json!("UNTRUSTED")),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -133,9 +143,31 @@ async fn the_servers_certificate_is_read_again_and_a_broken_one_is_not() {
             assert_eq!(ask(&speaker(&next, None), secure.address, &client).await["refusal"]["reason"], "MISSING");
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("the certificate is not read again");
+}
+
+#[tokio::test]
+async fn a_handshake_that_stands_still_or_is_none_ends() {
+    let (place, issuer) = (place(), authority("server", usual));
+    write_server(&place, &issuer, "localhost");
+    let app = TestApp::with(&settings(&place, "[server]\nfirst_byte_timeout = \"300ms\"")).await;
+    let secure = secure(&app).await;
+    for (sent, is_still) in
+        [(&b""[..], true), (&[22, 3, 1][..], true), (b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", false)]
+    {
+        let mut stream = TcpStream::connect(secure.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let mut received = Vec::new();
+        let ended = timeout(Duration::from_secs(20), stream.read_to_end(&mut received)).await;
+        assert!(ended.is_ok(), "it is still open after {sent:?}");
+        assert!(!received.starts_with(b"HTTP/1.1"), "plain text is answered");
+        assert!(!is_still || received.is_empty(), "{received:?}");
+    }
+    let http = speaker(&issuer, None);
+    let url = format!("https://localhost:{}/livez", secure.address.port());
+    assert_eq!(http.get(url).send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
@@ -186,27 +218,42 @@ async fn a_proxy_that_is_trusted_passes_certificates_on() {
     let broken = ask_with(&client, &[("client-cert", "rubbish".to_owned())]).await;
     assert_eq!(broken["errors"][0]["extensions"]["field"], "client-cert", "{broken}");
     // As nginx escapes it.
-    let nginx = app.replica("[tls]\nclient_certificate_proxies = [\"127.0.0.1/32\"]\nclient_certificate_header = \"x-ssl-client-cert\"").await;
+    let nginx = app
+        .replica(
+            "[tls]\nclient_certificate_proxies = [\"127.0.0.1/32\"]\nclient_certificate_header = \"x-ssl-client-cert\"",
+        )
+        .await;
     let client = Client::new(nginx.url(""), client.token().map(str::to_owned), None, app.canaries.clone());
-    let escaped = percent_encoding::utf8_percent_encode(&root.leaf("bob", usual).pem(), percent_encoding::NON_ALPHANUMERIC).to_string();
+    let escaped =
+        percent_encoding::utf8_percent_encode(&root.leaf("bob", usual).pem(), percent_encoding::NON_ALPHANUMERIC)
+            .to_string();
     let told = ask_with(&client, &[("x-ssl-client-cert", escaped)]).await;
     assert_eq!(told["data"]["checkCertificate"]["certificate"]["identity"]["value"], "bob@acme.example", "{told}");
     let other = ask_with(&client, &[("client-cert", header(&alice))]).await;
-    assert_eq!(other["data"]["checkCertificate"]["refusal"]["reason"], "MISSING", "another header than the one that is set");
+    assert_eq!(
+        other["data"]["checkCertificate"]["refusal"]["reason"], "MISSING",
+        "another header than the one that is set"
+    );
 }
 
 #[tokio::test]
 async fn nobody_else_is_believed_whatever_header_is_sent() {
-    for rules in ["", "[tls]\nclient_certificate_proxies = [\"10.0.0.0/8\"]", "[server]\ntrusted_proxies = [\"127.0.0.1/32\"]"] {
+    for rules in
+        ["", "[tls]\nclient_certificate_proxies = [\"10.0.0.0/8\"]", "[server]\ntrusted_proxies = [\"127.0.0.1/32\"]"]
+    {
         let app = TestApp::with(rules).await;
         let client = service(&app, &app.tenant("spoofed").await).await;
         let root = authority("root", usual);
         trust(&client, &[&root]).await;
         let alice = header(&root.leaf("alice", usual));
-        let spoofed = ask_with(&client, &[("client-cert", alice.clone()), ("x-forwarded-for", "10.1.1.1".to_owned())]).await;
+        let spoofed =
+            ask_with(&client, &[("client-cert", alice.clone()), ("x-forwarded-for", "10.1.1.1".to_owned())]).await;
         assert_eq!(spoofed["data"]["checkCertificate"]["refusal"]["reason"], "MISSING", "{rules}: {spoofed}");
         let rubbish = ask_with(&client, &[("client-cert", "rubbish".to_owned())]).await;
-        assert_eq!(rubbish["data"]["checkCertificate"]["refusal"]["reason"], "MISSING", "it is dropped unread: {rubbish}");
+        assert_eq!(
+            rubbish["data"]["checkCertificate"]["refusal"]["reason"], "MISSING",
+            "it is dropped unread: {rubbish}"
+        );
     }
 }
 

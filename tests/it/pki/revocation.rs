@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader},
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -51,7 +50,9 @@ async fn what_is_on_a_list_is_refused_and_policy_says_what_else() {
     client.ok(super::ADD, json!({ "input": { "pem": sub.pem(), "role": "INTERMEDIATE" } })).await;
     let (alice, mallory) = (sub.leaf("alice", usual), sub.leaf("mallory", usual));
     // Without lists.
-    for (mode, found) in [("OFF", "alice@acme.example"), ("SOFT_FAIL", "alice@acme.example"), ("HARD_FAIL", "REVOCATION_UNKNOWN")] {
+    for (mode, found) in
+        [("OFF", "alice@acme.example"), ("SOFT_FAIL", "alice@acme.example"), ("HARD_FAIL", "REVOCATION_UNKNOWN")]
+    {
         policy(&client, mode, false, false).await;
         assert_eq!(outcome(&client, &[&alice]).await, found, "{mode}");
     }
@@ -102,10 +103,12 @@ async fn a_list_that_is_too_old_says_nothing_good() {
 #[tokio::test]
 async fn lists_are_taken_of_the_tenants_authorities_alone_and_the_newest() {
     let app = TestApp::start().await;
-    let (client, other) = (service(&app, &app.tenant("lists").await).await, service(&app, &app.tenant("other").await).await);
+    let (client, other) =
+        (service(&app, &app.tenant("lists").await).await, service(&app, &app.tenant("other").await).await);
     let root = authority("root", usual);
     trust(&client, &[&root]).await;
-    let silent = authority("silent", |made: &mut CertificateParams| made.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign]);
+    let silent =
+        authority("silent", |made: &mut CertificateParams| made.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign]);
     trust(&client, &[&silent]).await;
     let place = place();
     let forged = authority("root", usual);
@@ -133,13 +136,20 @@ async fn lists_are_taken_of_the_tenants_authorities_alone_and_the_newest() {
     ] {
         let answer = add_list(&client, pem).await;
         let error = &answer.body["errors"][0];
-        assert!(error["extensions"]["field"] == "pem" && error["message"].as_str().unwrap().contains(reason), "{reason}: {}", answer.text);
+        assert!(
+            error["extensions"]["field"] == "pem" && error["message"].as_str().unwrap().contains(reason),
+            "{reason}: {}",
+            answer.text
+        );
     }
     assert_eq!(client.ok(LISTS, json!({})).await["revocationLists"], json!([]));
     add_list(&client, list(&root, &[], (2026, 2094))).await;
     assert_eq!(add_list(&client, good.clone()).await.code(), "conflict", "an older one");
     let listed = client.ok(LISTS, json!({})).await["revocationLists"].clone();
-    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["number"], &listed[0]["source"]), (1, &json!("2026"), &json!("UPLOADED")));
+    assert_eq!(
+        (listed.as_array().unwrap().len(), &listed[0]["number"], &listed[0]["source"]),
+        (1, &json!("2026"), &json!("UPLOADED"))
+    );
     let remove = "mutation($id: ID!) { removeRevocationList(input: {id: $id}) { revocationList { issuer } } }";
     assert_eq!(other.refused(remove, json!({ "id": listed[0]["id"] })).await, "not_found");
     client.ok(remove, json!({ "id": listed[0]["id"] })).await;
@@ -180,7 +190,10 @@ impl FileServer {
     }
 }
 
-async fn file(State(files): State<Files>, axum::extract::Path(name): axum::extract::Path<String>) -> Result<Vec<u8>, StatusCode> {
+async fn file(
+    State(files): State<Files>,
+    axum::extract::Path(name): axum::extract::Path<String>,
+) -> Result<Vec<u8>, StatusCode> {
     files.asked.fetch_add(1, Ordering::SeqCst);
     files.files.lock().unwrap().get(&name).cloned().ok_or(StatusCode::NOT_FOUND)
 }
@@ -266,31 +279,48 @@ fn responder(url: &str) -> rcgen::CustomExtension {
 /// `openssl ocsp`, answering for one authority. It ends with this value.
 struct Responder {
     url: String,
-    place: PathBuf,
-    child: Child,
+    port: u16,
+    child: Option<Child>,
 }
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        if let Some(child) = &mut self.child {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 }
 
 impl Responder {
-    fn start(authority: &Made, signer: &Made, more: &str) -> Self {
+    /// A place for one, so that certificates can name it before it knows of them: it reads its index as it starts.
+    fn to_be() -> Self {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self { url: format!("http://{address}/"), port: address.port(), child: None }
+    }
+
+    /// Answers for five minutes each.
+    fn start(&mut self, authority: &Made, signer: &Made, (good, revoked): (&[&Made], &[&Made])) {
         let place = place();
+        let serial =
+            |made: &Made| made.serial().to_bytes().iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+        let good = good.iter().map(|made| format!("V\t950101000000Z\t\t{}\tunknown\t/CN=x\n", serial(made)));
+        let revoked =
+            revoked.iter().map(|made| format!("R\t950101000000Z\t260101000000Z\t{}\tunknown\t/CN=x\n", serial(made)));
         for (name, text) in [
             ("ca.pem", authority.pem()),
             ("signer.pem", signer.pem()),
             ("signer.key", signer.key.serialize_pem()),
-            ("index.txt", String::new()),
+            ("index.txt", good.chain(revoked).collect()),
         ] {
             std::fs::write(place.join(name), text).unwrap();
         }
-        let arguments = format!("ocsp -index index.txt -port 0 -rsigner signer.pem -rkey signer.key -CA ca.pem -rmd sha256 {more}");
+        let arguments = format!(
+            "ocsp -index index.txt -port {} -rsigner signer.pem -rkey signer.key -CA ca.pem -rmd sha256 -nmin 5",
+            self.port
+        );
         let mut child = Command::new("openssl")
-            .args(arguments.split_ascii_whitespace())
+            .args(arguments.split(' '))
             .current_dir(&place)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -298,20 +328,8 @@ impl Responder {
             .expect("openssl is there: scripts/bootstrap.sh test installs it");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.split_ascii_whitespace().nth(1).and_then(|address| address.rsplit(':').next());
-        let port: u16 = port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("{line:?} has a port"));
-        Self { url: format!("http://127.0.0.1:{port}/"), place, child }
-    }
-
-    /// The responder reads its index again when it has changed.
-    fn knows(&self, good: &[&Made], revoked: &[&Made]) {
-        let serial = |made: &Made| {
-            let digits: String = made.serial().to_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
-            digits
-        };
-        let good = good.iter().map(|made| format!("V\t950101000000Z\t\t{}\tunknown\t/CN=x\n", serial(made)));
-        let revoked = revoked.iter().map(|made| format!("R\t950101000000Z\t260101000000Z\t{}\tunknown\t/CN=x\n", serial(made)));
-        std::fs::write(self.place.join("index.txt"), good.chain(revoked).collect::<String>()).unwrap();
+        self.child = Some(child);
+        assert!(line.starts_with("ACCEPT"), "{line:?}");
     }
 }
 
@@ -337,11 +355,13 @@ async fn a_responder_of_openssl_is_asked_and_its_answer_remembered() {
     let app = TestApp::with(LOCAL).await;
     let root = authority("root", usual);
     let client = asking(&app, "responder", &root).await;
-    for (signer, name) in [(None, "the authority itself"), (Some(root.leaf("responder", answering)), "whom it has allowed to")] {
-        let responder = Responder::start(&root, signer.as_ref().unwrap_or(&root), "-nmin 5");
+    for (signer, name) in
+        [(None, "the authority itself"), (Some(root.leaf("responder", answering)), "whom it has allowed to")]
+    {
+        let mut responder = Responder::to_be();
         let leaf = |name: &str| root.leaf(name, answered_by(&responder.url));
         let (alice, mallory, unknown) = (leaf("alice"), leaf("mallory"), leaf("unknown"));
-        responder.knows(&[&alice], &[&mallory]);
+        responder.start(&root, signer.as_ref().unwrap_or(&root), (&[&alice], &[&mallory]));
         let checked = check(&client, &[&alice]).await;
         assert_eq!(checked["certificate"]["revocation"][0]["by"], "RESPONDER", "{name}: {checked}");
         assert_eq!(outcome(&client, &[&mallory]).await, "REVOKED", "{name}");
@@ -367,12 +387,12 @@ async fn answers_of_others_are_not_believed() {
     for (signer, problem) in [
         (root.leaf("no-responder", usual), "not for it"),
         (other.leaf("responder", answering), "has not allowed"),
-        (authority("root", usual), "has not allowed"),
+        (authority("root", usual), "does not fit"),
         (expired, "not in force"),
     ] {
-        let responder = Responder::start(&root, &signer, "-nmin 5");
+        let mut responder = Responder::to_be();
         let alice = root.leaf("alice", answered_by(&responder.url));
-        responder.knows(&[&alice], &[]);
+        responder.start(&root, &signer, (&[&alice], &[]));
         let refused = check(&client, &[&alice]).await["refusal"].clone();
         assert_eq!(refused["reason"], "REVOCATION_UNKNOWN", "{problem}: {refused}");
         assert!(refused["message"].as_str().unwrap().contains(problem), "{problem}: {refused}");
@@ -397,18 +417,27 @@ async fn an_old_answer_is_not_believed() {
     let client = asking(&app, "replayed", &root).await;
     let (place, server) = (place(), FileServer::start().await);
     // Recorded from a real responder without a nonce, and played to whoever asks later.
-    let responder = Responder::start(&root, &root, "-nmin 5");
+    let mut responder = Responder::to_be();
     let alice = root.leaf("alice", answered_by(&format!("{}/recorded", server.base)));
-    responder.knows(&[&alice], &[]);
+    responder.start(&root, &root, (&[&alice], &[]));
     std::fs::write(place.join("ca.pem"), root.pem()).unwrap();
     std::fs::write(place.join("alice.pem"), alice.pem()).unwrap();
-    let (made, told) = openssl(&place, &format!("ocsp -issuer ca.pem -cert alice.pem -url {} -no_nonce -noverify -respout recorded.der", responder.url));
+    let (made, told) = openssl(
+        &place,
+        &format!(
+            "ocsp -issuer ca.pem -cert alice.pem -url {} -no_nonce -noverify -respout recorded.der",
+            responder.url
+        ),
+    );
     assert!(made, "{told}");
     let recorded = std::fs::read(place.join("recorded.der")).unwrap();
     let player = Player::start(recorded).await;
     let played = root.sign_again(&alice, answered_by(&player.url));
     assert_eq!(outcome(&client, &[&played]).await, "alice@acme.example");
-    let (made, told) = openssl(&place, &format!("ocsp -issuer ca.pem -cert alice.pem -url {} -nonce -noverify -respout other.der", responder.url));
+    let (made, told) = openssl(
+        &place,
+        &format!("ocsp -issuer ca.pem -cert alice.pem -url {} -nonce -noverify -respout other.der", responder.url),
+    );
     assert!(made, "{told}");
     let client = asking(&app, "replayed-with-nonce", &root).await;
     let other = Player::start(std::fs::read(place.join("other.der")).unwrap()).await;
