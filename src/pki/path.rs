@@ -13,10 +13,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::{
-    certificate::{Certificate, usage},
+    certificate::{Certificate, Fingerprint, usage},
     constraints,
     name::Name,
     refusal::{Reason, Refusal},
@@ -52,8 +52,8 @@ impl Path {
 
     /// Whether every authority of the path may give this e-mail address.
     pub(super) fn allows_email(&self, address: &str) -> bool {
-        let constraints = self.certificates().filter_map(|authority| authority.name_constraints.as_ref());
-        constraints.into_iter().all(|constraints| constraints::allows_email(constraints, address))
+        let mut limits = self.certificates().filter_map(|authority| authority.name_constraints.as_ref());
+        limits.all(|limits| constraints::allows_email(limits, address))
     }
 }
 
@@ -86,6 +86,9 @@ pub fn find(leaf: &Arc<Certificate>, known: &Known, now: DateTime<Utc>) -> Resul
     }
 }
 
+/// Of a certificate and of an issuer, whether the one's signature fits the other's key.
+type Signatures = HashMap<(Fingerprint, Fingerprint), Result<(), Failure>>;
+
 struct Budget {
     signatures: Cell<usize>,
     steps: Cell<usize>,
@@ -109,7 +112,7 @@ struct Search<'a> {
     now: DateTime<Utc>,
     budget: Budget,
     /// Signatures that were checked, by the fingerprints of certificate and issuer.
-    checked: RefCell<HashMap<([u8; 32], [u8; 32]), Result<(), Failure>>>,
+    checked: RefCell<Signatures>,
     /// What was in the way of the first path.
     found: Cell<Option<Refusal>>,
 }
@@ -306,26 +309,21 @@ fn check_names(path: &Path) -> Result<(), Refusal> {
 
 /// What `rustls-webpki` says to exactly this path.
 fn second_opinion(path: &Path, now: DateTime<Utc>) -> Result<(), Refusal> {
-    let told = ask_library(path, KeyUsage::client_auth(), now);
-    match told {
+    match ask_library(path, now) {
         Ok(()) => Ok(()),
         Err(webpki::Error::NameConstraintViolation) if has_constraints_that_the_library_leaves(path) => Ok(()),
         Err(error) => Err(from_library(&path.leaf, &error)),
     }
 }
 
-pub(super) fn ask_library(
-    path: &Path,
-    purpose: impl ExtendedKeyUsageValidator,
-    now: DateTime<Utc>,
-) -> Result<(), webpki::Error> {
+fn ask_library(path: &Path, now: DateTime<Utc>) -> Result<(), webpki::Error> {
     let (leaf, anchor) = (CertificateDer::from(&*path.leaf.der), CertificateDer::from(&*path.anchor.der));
     let between: Vec<_> = path.between.iter().map(|certificate| CertificateDer::from(&*certificate.der)).collect();
     let anchors = [anchor_from_trusted_cert(&anchor)?];
     let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
     let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
     let leaf = EndEntityCert::try_from(&leaf)?;
-    leaf.verify_for_usage(signed::algorithms(), &anchors, &between, time, purpose, None, None).map(drop)
+    leaf.verify_for_usage(signed::algorithms(), &anchors, &between, time, KeyUsage::client_auth(), None, None).map(drop)
 }
 
 /// Forms of names that the library refuses wherever they are constrained.
