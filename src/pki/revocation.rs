@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_graphql::Enum;
 use chrono::{DateTime, Utc};
 use moka::sync::Cache;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Pki,
@@ -28,6 +29,8 @@ use crate::{
 const MOST_PLACES: usize = 3;
 /// Places that are asked for one path, beside what is remembered.
 const MOST_QUESTIONS: usize = 8;
+/// How long all of them together may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a place is left alone that did not answer.
 const REST: Duration = Duration::from_secs(30);
 /// How long an answer is remembered at most, however long it says that it is good.
@@ -77,6 +80,12 @@ impl Default for Remembered {
     }
 }
 
+/// What may still be asked for one path.
+struct Allowance {
+    questions: usize,
+    until: Instant,
+}
+
 /// One certificate under an authority that has signed it.
 #[derive(Clone, Copy)]
 struct Question<'a> {
@@ -95,7 +104,8 @@ impl Pki {
         policy: &Policy,
         now: DateTime<Utc>,
     ) -> Result<Result<Vec<Checked>, Refusal>> {
-        let (mut all, mut left) = (Vec::new(), MOST_QUESTIONS);
+        let mut left = Allowance { questions: MOST_QUESTIONS, until: Instant::now() + PATIENCE };
+        let mut all = Vec::new();
         if policy.revocation == Revocation::Off {
             return Ok(Ok(all));
         }
@@ -117,7 +127,7 @@ impl Pki {
         Ok(Ok(all))
     }
 
-    async fn check_one(&self, question: Question<'_>, policy: &Policy, left: &mut usize) -> Result<Checked> {
+    async fn check_one(&self, question: Question<'_>, policy: &Policy, left: &mut Allowance) -> Result<Checked> {
         let subject = question.certificate.subject.text.clone();
         let told = |status, by| Checked { subject: subject.clone(), status, by: Some(by), problem: None };
         let mut problem = None;
@@ -149,7 +159,7 @@ impl Pki {
         Ok(Checked { subject, status: Status::Unknown, by: None, problem })
     }
 
-    async fn ask_responders(&self, of: Question<'_>, left: &mut usize) -> Result<ocsp::Status, String> {
+    async fn ask_responders(&self, of: Question<'_>, left: &mut Allowance) -> Result<ocsp::Status, String> {
         let key = (of.scope.tenant(), of.certificate.fingerprint, of.issuer.fingerprint);
         if let Some(known) = self.remembered.answers.get(&key).filter(|known| known.fresh_until >= of.now) {
             return Ok(known.status);
@@ -178,7 +188,7 @@ impl Pki {
         Err(problem)
     }
 
-    async fn ask(&self, tenant: TenantId, request: (Vec<u8>, &str), left: &mut usize) -> Result<Vec<u8>, String> {
+    async fn ask(&self, tenant: TenantId, request: (Vec<u8>, &str), left: &mut Allowance) -> Result<Vec<u8>, String> {
         let (question, url) = request;
         self.reach(tenant, url, left, async |outbound| {
             outbound.post(url, "application/ocsp-request", question, ocsp::MOST_BYTES).await
@@ -208,7 +218,7 @@ impl Pki {
     }
 
     /// Whether the certificate is on a list that is fetched now, and kept; else why there is none.
-    async fn fetch_list(&self, of: Question<'_>, left: &mut usize) -> Result<Result<bool, String>> {
+    async fn fetch_list(&self, of: Question<'_>, left: &mut Allowance) -> Result<Result<bool, String>> {
         let mut problem = "it names no place of a list".to_owned();
         for url in of.certificate.crl_urls.iter().take(MOST_PLACES) {
             let fetched = self
@@ -260,15 +270,17 @@ impl Pki {
         &self,
         tenant: TenantId,
         url: &str,
-        left: &mut usize,
+        left: &mut Allowance,
         ask: impl AsyncFnOnce(&Outbound) -> std::result::Result<T, crate::platform::outbound::Failure>,
     ) -> Result<T, String> {
         let key = (tenant, url.to_owned());
         if let Some(why) = self.remembered.silent.get(&key) {
             return Err(why.to_string());
         }
-        *left = left.checked_sub(1).ok_or("too many places would have to be asked")?;
-        ask(&self.outbound).await.map_err(|failure| {
+        left.questions = left.questions.checked_sub(1).ok_or("too many places would have to be asked")?;
+        let answered = timeout_at(left.until, ask(&self.outbound)).await;
+        let answered = answered.map_err(|_| "what was asked before has taken all of the time")?;
+        answered.map_err(|failure| {
             let why = failure.to_string();
             self.remembered.silent.insert(key, why.as_str().into());
             why

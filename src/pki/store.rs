@@ -8,6 +8,7 @@ use sea_orm::QueryResult;
 use super::{
     anchor::{Anchor, Role},
     certificate::Certificate,
+    expiry::DAYS,
     policy::{Policy, Revocation},
 };
 use crate::{
@@ -36,9 +37,9 @@ const DELETE_ANCHOR: &str = "delete from tenantry.trust_anchors where tenant_id 
 /// Tenants with a certificate whose end is near, of which not all has been told.
 const TO_TELL: &str = "
     select distinct anchors.tenant_id from tenantry.trust_anchors anchors
-    where anchors.not_after <= $1::timestamptz + interval '30 days' and anchors.tenant_id > $2
+    where anchors.not_after <= $1::timestamptz + $5 * interval '1 day' and anchors.tenant_id > $2
       and exists (
-        select from (values (30), (7), (1), (0)) threshold (days)
+        select from unnest($4::int4[]) threshold (days)
         where anchors.not_after - threshold.days * interval '1 day' <= $1
           and not exists (select from tenantry.trust_anchor_alerts told
             where told.tenant_id = anchors.tenant_id and told.anchor_id = anchors.anchor_id and told.days = threshold.days))
@@ -106,7 +107,10 @@ pub(super) async fn tenants_to_tell(
     after: TenantId,
     limit: usize,
 ) -> Result<Vec<TenantId>> {
-    let rows = tx.rows(TO_TELL, [now.into(), after.into(), (limit as i64).into()]).await?;
+    let days: Vec<i32> = DAYS.iter().map(|days| i32::from(*days)).collect();
+    let widest = days.iter().max().copied().unwrap_or_default();
+    let values = [now.into(), after.into(), (limit as i64).into(), days.into(), widest.into()];
+    let rows = tx.rows(TO_TELL, values).await?;
     rows.iter().map(|row| Ok(row.try_get("", "tenant_id")?)).collect()
 }
 

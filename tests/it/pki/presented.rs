@@ -1,7 +1,16 @@
 //! Where the certificate comes from: the client's own handshake, or a header of a proxy that is trusted, and nowhere else.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command},
+    time::Duration,
+};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rcgen::{KeyUsagePurpose, SanType};
 use serde_json::{Value, json};
 use tenantry::edge::{self, listener};
@@ -234,6 +243,79 @@ async fn a_proxy_that_is_trusted_passes_certificates_on() {
         other["data"]["checkCertificate"]["refusal"]["reason"], "MISSING",
         "another header than the one that is set"
     );
+}
+
+/// nginx before a server, as a deployment would have it; it ends with this value.
+struct Nginx {
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its master ends its worker.
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Nginx {
+    async fn start(place: &Path, server: SocketAddr) -> Self {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {}/{kind};", place.display()))
+            .join(" ");
+        let settings = format!(
+            "daemon off; worker_processes 1; pid {0}/nginx.pid; error_log stderr; events {{ }}
+             http {{ access_log off; {folders}
+               server {{ listen {address} ssl; ssl_certificate {0}/server.pem; ssl_certificate_key {0}/server.key;
+                 ssl_verify_client optional_no_ca;
+                 location / {{ proxy_pass http://{server}; proxy_set_header X-SSL-Client-Cert $ssl_client_escaped_cert; }} }} }}",
+            place.display()
+        );
+        std::fs::write(place.join("nginx.conf"), settings).unwrap();
+        let program = Path::new("/usr/sbin/nginx");
+        let child = Command::new(if program.exists() { program } else { "nginx".as_ref() })
+            .args(["-e", "stderr", "-c"])
+            .arg(place.join("nginx.conf"))
+            .spawn()
+            .expect("nginx is there: scripts/bootstrap.sh test installs it");
+        let nginx = Self { address, child };
+        for _ in 0..200 {
+            if TcpStream::connect(address).await.is_ok() {
+                return nginx;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("nginx does not start");
+    }
+}
+
+#[tokio::test]
+async fn nginx_passes_certificates_on_and_none_that_a_client_wrote() {
+    let (place, issuer) = (place(), authority("server", usual));
+    write_server(&place, &issuer, "localhost");
+    let rules =
+        "[tls]\nclient_certificate_proxies = [\"127.0.0.1/32\"]\nclient_certificate_header = \"x-ssl-client-cert\"";
+    let app = TestApp::with(rules).await;
+    let client = service(&app, &app.tenant("nginx").await).await;
+    let root = authority("root", usual);
+    trust(&client, &[&root]).await;
+    let nginx = Nginx::start(&place, app.address).await;
+    let alice = root.leaf("alice", usual);
+    let checked = ask(&speaker(&issuer, Some(&[&alice])), nginx.address, &client).await;
+    assert_eq!((&checked["origin"], &checked["accepted"]), (&json!("PROXY"), &json!(true)), "{checked}");
+    assert_eq!(checked["certificate"]["identity"]["value"], "alice@acme.example");
+    let escaped = percent_encoding::utf8_percent_encode(&alice.pem(), percent_encoding::NON_ALPHANUMERIC).to_string();
+    let body = json!({ "query": CHECK, "variables": { "input": {} } });
+    let spoofed = speaker(&issuer, None)
+        .post(format!("https://localhost:{}/graphql", nginx.address.port()))
+        .bearer_auth(client.token().unwrap())
+        .header("x-ssl-client-cert", escaped)
+        .header("client-cert", header(&alice))
+        .json(&body);
+    let told: Value = spoofed.send().await.unwrap().json().await.unwrap();
+    assert_eq!(told["data"]["checkCertificate"]["refusal"]["reason"], "MISSING", "{told}");
 }
 
 #[tokio::test]
