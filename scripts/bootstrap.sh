@@ -30,6 +30,8 @@ has_node() { command -v node && command -v npm; }
 has_browser() { command -v chromium; }
 has_softhsm() { command -v softhsm2-util && [ -e /usr/lib/softhsm/libsofthsm2.so ]; }
 has_nats() { command -v nats-server || [ -x /usr/sbin/nats-server ]; }
+has_nginx() { command -v nginx || [ -x /usr/sbin/nginx ]; }
+has_openssl() { command -v openssl; }
 has_redis() { command -v redis-server; }
 has_python() { python3 -c 'import ensurepip, venv'; }
 has_postgres() { # where the server looks, see src/platform/db/embedded
@@ -49,6 +51,8 @@ collect() {
   if [ "$purpose" = test ] || [ "$purpose" = ci ]; then
     need softhsm2 "an HSM in software: keys of premium tenants are tested in it" has_softhsm
     need nats-server "tenants' streams are tested in it (no service is started)" has_nats
+    need openssl "answers about certificates, and judges the same paths as the server does" has_openssl
+    need nginx "passes certificates of clients on (no service is started)" has_nginx
     need redis-server "tenants' caches are tested in it (no service is started)" has_redis
     need 'python3 python3-venv' "runs moto, which answers like AWS KMS and S3: keys and objects of tenants are tested with it" has_python
   fi
@@ -110,7 +114,7 @@ install_quietly() {
   fi
   "${apt[@]}" install --no-install-recommends "${packages[@]}" || status=$?
   [ -z "$quiet" ] || "${as_root[@]}" rm -f "$quiet"
-  for service in redis-server nats-server; do
+  for service in redis-server nats-server nginx; do
     [[ " ${packages[*]} " != *" $service "* ]] || "${as_root[@]}" update-rc.d "$service" disable || true
   done
   return "$status"

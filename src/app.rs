@@ -21,6 +21,7 @@ use crate::{
     members::Members,
     moves::Moves,
     oauth::OAuth,
+    pki::Pki,
     platform::{
         clock::Clock,
         db::{self, Db, Place},
@@ -54,6 +55,7 @@ pub struct App {
     pub health: Health,
     pub quotas: Quotas,
     pub flags: Flags,
+    pub pki: Pki,
     pub rates: Rates,
     pub entitlements: Entitlements,
     pub usage: Usage,
@@ -99,6 +101,7 @@ impl App {
         grants::remember(&tenancy);
         let quotas = Quotas::new(isolation.clone(), tenancy.clone(), &master, config.quotas.clone());
         let flags = Flags::new(isolation.clone(), tenancy.clone());
+        let pki = Pki::new(isolation.clone(), tenancy.clone(), &config.pki)?;
         let rates = Rates::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.rates.clone());
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
@@ -143,6 +146,7 @@ impl App {
             health,
             quotas,
             flags,
+            pki,
             rates,
             entitlements,
             usage,

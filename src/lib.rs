@@ -22,6 +22,7 @@ pub mod keys;
 pub mod members;
 pub mod moves;
 pub mod oauth;
+pub mod pki;
 pub mod platform;
 pub mod probes;
 pub mod provisioning;

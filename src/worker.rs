@@ -124,7 +124,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 26] = [
+const TASKS: [Task; 27] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -263,6 +263,11 @@ const TASKS: [Task; 26] = [
             async { app.quotas.purge_ended().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
                 .boxed()
         },
+    },
+    Task {
+        name: "ends of certificates",
+        every: TimeDelta::minutes(10),
+        run: |app| async { app.pki.tell_of_ends().await.map(|_| Left::Nothing) }.boxed(),
     },
     Task {
         name: "purge",

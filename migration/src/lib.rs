@@ -38,6 +38,8 @@ mod m20261127_000034_members;
 mod m20261127_000035_sessions;
 mod m20261127_000036_totp;
 mod m20261127_000041_network_rules;
+mod m20261127_000037_pki;
+mod m20261127_000038_revocation_lists;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -84,6 +86,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000034_members::Migration),
             Box::new(m20261127_000035_sessions::Migration),
             Box::new(m20261127_000036_totp::Migration),
+            Box::new(m20261127_000037_pki::Migration),
+            Box::new(m20261127_000038_revocation_lists::Migration),
         ]
     }
 }

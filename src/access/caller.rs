@@ -1,7 +1,8 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     access::permission::{Audience, Permission, Role, ScopeSet},
+    access::presented::PresentedCertificate,
     error::{Error, Kind, Result},
     platform::ids::{MemberId, SessionId, TenantId},
 };
@@ -14,6 +15,8 @@ pub struct Origin {
     pub address: Option<IpAddr>,
     /// What the address itself says of those before it, the nearest first: to be believed by who trusts it.
     pub forwarded: Vec<IpAddr>,
+    /// The certificate that the client has proved to have, to this server or to a proxy that is trusted with it.
+    pub certificate: Option<Arc<PresentedCertificate>>,
 }
 
 /// Whose name stands in the journal.

@@ -12,6 +12,7 @@ mod external;
 pub mod graphql;
 mod keyring;
 mod permission;
+mod presented;
 mod verifier;
 
 pub use self::{
@@ -20,6 +21,7 @@ pub use self::{
     external::ExternalKeys,
     keyring::{Detached, KeyRing, OwnKey, OwnKeys, Unusable, VerificationKey},
     permission::{Audience, Effect, PERMISSIONS, Permission, Role, Scope, ScopeSet, permission},
+    presented::{MOST_CERTIFICATES, PresentedBy, PresentedCertificate},
     verifier::{
         AcceptedIssuer, Assertion, AssertionRules, ClientKeys, Reason, Rejected, TokenVerifier, VerifiedToken,
         VerifierSettings, verify_assertion,

@@ -49,10 +49,12 @@ pub enum Scope {
     MemberWrite,
     SessionRead,
     SessionWrite,
+    PkiRead,
+    PkiWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -92,6 +94,8 @@ impl Scope {
         Self::MemberWrite,
         Self::SessionRead,
         Self::SessionWrite,
+        Self::PkiRead,
+        Self::PkiWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -135,6 +139,8 @@ impl Scope {
             Self::MemberWrite => "auth:member:write",
             Self::SessionRead => "auth:session:read",
             Self::SessionWrite => "auth:session:write",
+            Self::PkiRead => "auth:pki:read",
+            Self::PkiWrite => "auth:pki:write",
         }
     }
 
@@ -162,7 +168,7 @@ impl Scope {
         )
     }
 
-    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials, network rules), and not what would lead
+    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials, who may issue them, network rules), and not what would lead
     /// further: to tenants below, or to those that the tenant itself is a partner of.
     pub const fn for_partners(self) -> bool {
         self.for_tenants()
@@ -170,6 +176,7 @@ impl Scope {
                 self,
                 Self::ClientWrite
                     | Self::NetworkWrite
+                    | Self::PkiWrite
                     | Self::ChildrenRead
                     | Self::ChildrenWrite
                     | Self::PartnerRead
@@ -293,6 +300,7 @@ impl Role {
                 NetworkRead,
                 MemberRead,
                 SessionRead,
+                PkiRead,
             ]
             .into_iter()
             .collect(),
@@ -326,6 +334,7 @@ impl Role {
                 NetworkRead,
                 MemberRead,
                 SessionRead,
+                PkiRead,
             ]
             .into_iter()
             .collect(),
@@ -481,6 +490,18 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.recordUsage", "usage.record", Scope::UsageWrite, Anyone, Write),
     rule("Mutation.defineUsageDimension", "usage.define", Scope::PlanWrite, Platform, Write),
     rule("Mutation.updateUsageDimension", "usage.redefine", Scope::PlanWrite, Platform, Write),
+    rule("Query.trustAnchors", "trustAnchor.list", Scope::PkiRead, Anyone, Read),
+    rule("Query.expiringCertificates", "trustAnchor.expiring", Scope::PkiRead, Anyone, Read),
+    rule("Query.trustBundle", "trustAnchor.bundle", Scope::PkiRead, Anyone, Read),
+    rule("Query.revocationLists", "revocationList.list", Scope::PkiRead, Anyone, Read),
+    rule("Query.certificatePolicy", "certificatePolicy.read", Scope::PkiRead, Anyone, Read),
+    rule("Query.checkCertificate", "certificate.check", Scope::PkiRead, Anyone, Read),
+    rule("Mutation.addTrustAnchors", "trustAnchor.add", Scope::PkiWrite, Anyone, Write),
+    rule("Mutation.removeTrustAnchor", "trustAnchor.remove", Scope::PkiWrite, Anyone, Write),
+    rule("Mutation.addRevocationList", "revocationList.add", Scope::PkiWrite, Anyone, Write),
+    rule("Mutation.removeRevocationList", "revocationList.remove", Scope::PkiWrite, Anyone, Write),
+    rule("Mutation.setCertificatePolicy", "certificatePolicy.set", Scope::PkiWrite, Anyone, Write),
+    rule("GET./api/v1/pki/bundle.pem", "trustAnchor.bundle", Scope::PkiRead, Anyone, Read),
     rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
     rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
     rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),

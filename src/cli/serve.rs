@@ -6,7 +6,7 @@ use super::{Output, operator};
 use crate::{
     access::Role,
     app::App,
-    config::Config,
+    config::{self, Config},
     edge::{self, listener},
     error::{Context as _, Error, Result},
     platform::{
@@ -28,6 +28,7 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
         )
     })?;
     let address = listener.local_addr().context("ask for the bound address")?;
+    let secure = secure_listener(&config.tls).await?;
     let place = Place::open(&config).await?;
     let app = App::new(config, Clock::default(), &place)?;
     app.prepare(&place).await?;
@@ -40,8 +41,18 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
         tracing::info!("stopping: running requests may finish");
         stop.cancel();
     });
-    let stopped = app.shutdown.clone();
-    listener::serve(listener, edge::router(&app), limits, async move { stopped.cancelled().await }).await;
+    let (stopped, router) = (app.shutdown.clone(), edge::router(&app));
+    let plain = listener::serve(listener, router.clone(), limits.clone(), stopped.cancelled());
+    let secure = async {
+        let Some((listener, tls)) = secure else { return };
+        let address = listener.local_addr().ok().map(tracing::field::display);
+        tracing::info!(address, "listening with TLS");
+        tokio::join!(
+            listener::serve_tls(listener, tls.clone(), router, limits, stopped.cancelled()),
+            tls.reload(app.config.tls.reload, stopped.clone()),
+        );
+    };
+    tokio::join!(plain, secure);
     app.sockets.close();
     let _ = tokio::time::timeout(Duration::from_secs(2), app.sockets.wait()).await;
     app.background.close();
@@ -58,6 +69,16 @@ pub(super) async fn run(config: Config, output: &Output) -> Result<()> {
     tokio::task::spawn_blocking(move || drop(place)).await.map_err(Error::internal)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The listener with TLS, where there is to be one.
+async fn secure_listener(rules: &config::Tls) -> Result<Option<(TcpListener, listener::Tls)>> {
+    let Some(address) = rules.listen else { return Ok(None) };
+    let tls = listener::Tls::new(rules)?;
+    let listener = TcpListener::bind(address).await;
+    let listener =
+        listener.map_err(|error| Error::invalid("tls.listen", format!("{address} cannot be bound: {error}")))?;
+    Ok(Some((listener, tls)))
 }
 
 /// Where to go and what to try first: with a token only where a person sits before the terminal of a private database.

@@ -6,6 +6,7 @@ mod environment;
 mod keys;
 mod members;
 mod sessions;
+mod pki;
 mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -21,6 +22,7 @@ pub use self::{
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
     members::Members,
     sessions::Sessions,
+    pki::{Pki, Tls},
     usage::{Usage, UsageStream},
 };
 use crate::platform::secret::Secret;
@@ -36,6 +38,8 @@ pub struct ConfigError(String);
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub tls: Tls,
+    pub pki: Pki,
     pub graphql: GraphQl,
     pub socket: Socket,
     pub data: Data,
@@ -435,6 +439,8 @@ impl Config {
         self.sessions.validate()?;
         self.usage_stream.validate()?;
         self.analytics.validate()?;
+        self.tls.validate()?;
+        self.pki.validate()?;
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;

@@ -171,6 +171,7 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         .data(app.health.clone())
         .data(app.quotas.clone())
         .data(app.flags.clone())
+        .data(app.pki.clone())
         .data(app.tenant_keys.clone())
         .data(app.rates.clone())
         .data(app.usage.clone())

@@ -5,6 +5,7 @@
 //! is answered as `internal`.
 
 pub mod admission;
+mod client_certificate;
 mod console;
 mod errors;
 mod execute;
@@ -36,6 +37,7 @@ use tower_http::{cors::CorsLayer, limit::RequestBodyLimitLayer};
 use tracing::Instrument as _;
 
 use self::{
+    client_certificate::Proxies,
     execute::Engine,
     host::{SocketHost, Streams},
     to_its_end::ToItsEnd,
@@ -55,8 +57,8 @@ pub fn router(app: &App) -> Router {
     let engine = Arc::new(Engine::new(app.clone()));
     let graphql = GraphQl { engine, streams: Streams::default(), sockets: sockets(app) };
     let (ready, metrics) = (app.clone(), app.clone());
-    let (around, cors) =
-        (middleware::from_fn_with_state(Arc::new(app.clone()), enter), cors(&app.config.server.allowed_origins));
+    let entrance = Arc::new(Entrance { app: app.clone(), proxies: Proxies::new(&app.config.tls) });
+    let (around, cors) = (middleware::from_fn_with_state(entrance, enter), cors(&app.config.server.allowed_origins));
     let usage = for_callers(app, crate::usage::http::router(app.usage.clone(), app.config.server.body_bytes));
     Router::new()
         .route("/graphql", any(graphql_entry).with_state(graphql))
@@ -69,6 +71,7 @@ pub fn router(app: &App) -> Router {
         .merge(crate::oauth::http::router(app.oauth.clone()))
         .merge(for_callers(app, crate::flags::http::router(app.flags.clone())))
         .merge(for_callers(app, crate::analytics::http::router(app.analytics.clone())))
+        .merge(for_callers(app, crate::pki::http::router(app.pki.clone())))
         .fallback(|| async { refusal(&Error::not_found(), StatusCode::NOT_FOUND, "") })
         // One layer of many: each that a router gets by itself is a box more for every request.
         .layer((
@@ -252,15 +255,27 @@ fn not_allowed(request_id: &str) -> Response {
     response
 }
 
-/// Around every request: its id and address, its span, an end whether the client waits for it or not, and an answer even to a panic.
-async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+/// What every request passes.
+struct Entrance {
+    app: App,
+    proxies: Proxies,
+}
+
+/// Around every request: its id, address and certificate, its span, an end whether the client waits for it or not, and an answer even to a panic.
+async fn enter(State(entrance): State<Arc<Entrance>>, mut request: Request, next: Next) -> Response {
+    let app = &entrance.app;
     let request_id = request::request_id(request.headers());
     let peer = request.extensions().get::<listener::Peer>().copied();
     let (address, forwarded) = request::addresses(peer, request.headers(), &app.config.server.trusted_proxies);
     let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = request.uri().path(), tenant = tracing::field::Empty);
-    request.extensions_mut().insert(Origin { request_id: Some(request_id.clone()), address, forwarded });
-    let (path, log) = (request.extensions().get::<MatchedPath>().cloned(), app.clone());
-    let answering = async move { request_log::followed(&log.analytics, path, next.run(request)).await };
+    let handshake = request.extensions().get::<listener::ClientCertificate>().cloned();
+    let certificate = match entrance.proxies.take(request.headers_mut(), peer, handshake.as_ref()) {
+        Ok(certificate) => certificate,
+        Err(error) => return refusal(&error, error.kind().http_status(), &request_id),
+    };
+    request.extensions_mut().insert(Origin { request_id: Some(request_id.clone()), address, forwarded, certificate });
+    let (path, log) = (request.extensions().get::<MatchedPath>().cloned(), entrance.clone());
+    let answering = async move { request_log::followed(&log.app.analytics, path, next.run(request)).await };
     let answered = ToItsEnd::new(answering.instrument(span)).await;
     let mut response = answered.unwrap_or_else(|error| {
         errors::log(&error);

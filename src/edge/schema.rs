@@ -16,6 +16,7 @@ use crate::{
     members::graphql::{MemberMutation, MemberQuery},
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
+    pki::graphql::{PkiMutation, PkiQuery},
     probes::graphql::ProbesMutation,
     provisioning::graphql::{
         PlaneMutation, PlaneQuery, PlaneSubscription, ProvisioningQuery, ProvisioningSubscription,
@@ -68,9 +69,17 @@ pub struct ConsumptionQuery(
     ForecastQuery,
 );
 
-/// Where tenants are, from where they are reached, what they have there, and what that is made of.
+/// Where tenants are, from where they are reached, what they have there, what that is made of, and whose certificates they trust.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery, NetworkQuery);
+pub struct EnvironmentQuery(
+    CellQuery,
+    ProvisioningQuery,
+    TemplateQuery,
+    MoveQuery,
+    PlaneQuery,
+    NetworkQuery,
+    PkiQuery,
+);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
@@ -86,7 +95,7 @@ pub struct Mutation(
 
 /// Who may ask: services, and members.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityMutation(OAuthMutation, MemberMutation, SessionMutation);
+pub struct IdentityMutation(OAuthMutation, MemberMutation, SessionMutation, PkiMutation);
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]

@@ -77,7 +77,7 @@ mod tests {
 
     fn origin(address: &str, forwarded: &[&str]) -> Origin {
         let forwarded = forwarded.iter().map(|hop| hop.parse().unwrap()).collect();
-        Origin { request_id: None, address: Some(address.parse().unwrap()), forwarded }
+        Origin { address: Some(address.parse().unwrap()), forwarded, ..Origin::default() }
     }
 
     fn rules(allowed: &[&str], proxies: &[&str]) -> NetworkRules {

@@ -138,6 +138,18 @@ id!(
 );
 
 id!(
+    /// A certificate authority that a tenant trusts, or knows: UUIDv7.
+    TrustAnchorId,
+    uuid_v7
+);
+
+id!(
+    /// A certificate revocation list of a tenant: UUIDv7.
+    RevocationListId,
+    uuid_v7
+);
+
+id!(
     /// A connection by which a replica hears of changes: UUIDv4.
     ListenerId,
     uuid_v4

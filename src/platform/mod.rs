@@ -8,6 +8,7 @@ pub mod clock;
 pub mod db;
 pub mod digest;
 pub mod ids;
+pub mod outbound;
 pub mod page;
 pub mod random;
 pub mod secret;

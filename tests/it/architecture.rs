@@ -15,7 +15,7 @@ const RANKS: &[&[&str]] = &[
     &["tenant_keys"],
     &["audit", "oauth", "cells"],
     &["health", "grants", "templates"],
-    &["quotas", "flags"],
+    &["quotas", "flags", "pki"],
     &["rates", "entitlements", "provisioning", "usage", "members"],
     &["moves", "probes", "analytics", "sessions"],
     &["app"],

@@ -30,6 +30,7 @@ mod pages;
 mod partners;
 mod permissions;
 mod pgbouncer;
+mod pki;
 mod provisioning;
 mod quota_storm;
 mod quotas;

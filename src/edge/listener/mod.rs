@@ -7,7 +7,9 @@
 //! ([`seats`]) lives inside the socket adapter, so that an upgraded WebSocket is counted until its socket closes, not until its
 //! HTTP connection ends. How long a handler may take is the handler's matter.
 //!
-//! *Deliberately absent*: TLS, the PROXY protocol, WebSockets over HTTP/2 (RFC 8441: they would look idle here).
+//! TLS ([`tls`]) lies between socket and adapter: a handshake has the time of a first byte, and holds a seat.
+//!
+//! *Deliberately absent*: the PROXY protocol, WebSockets over HTTP/2 (RFC 8441: they would look idle here).
 //!
 //! *Emits*: gauge `tenantry_http_connections`; counters `tenantry_http_connections_refused_total{reason}` (`total`, `address`) and
 //! `tenantry_http_deadline_total{kind}` (`first_byte`, `header`, `idle`, `body`, `write`, `reset`).
@@ -17,6 +19,7 @@ mod progress;
 mod seats;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod wire;
 
 use std::{
@@ -41,7 +44,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::yield_now,
@@ -51,11 +54,13 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 use tracing::{debug, warn};
 
+pub use self::tls::Tls;
 use self::{
     body::{Flight, RequestBody, ResponseBody},
     seats::{Refusal, Seat, Seats},
     wire::Wire,
 };
+use crate::access::PresentedCertificate;
 
 /// Of a request: its line and fields together, and in HTTP/2 the uncompressed field list (RFC 9113, section 6.5.2). In HTTP/1 it is the
 /// size of the buffer that has to hold the head. It is also what a connection buffers for a slow reader.
@@ -102,11 +107,30 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
+/// The certificate of the client's TLS handshake as a request extension.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate(pub Arc<PresentedCertificate>);
+
 /// Serves `router` over HTTP/1.1 (with upgrades) and HTTP/2 with prior knowledge (RFC 9113, section 3.3), until `shutdown` resolves.
 /// Then it closes the listener and drains: requests in flight finish within the grace, then the rest is cut. Upgraded sockets are not
 /// told; whoever owns them has to watch for the shutdown. Dropping the future cuts every connection at once.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: impl Future<Output = ()>) {
-    let house = Arc::new(House::open(router, limits));
+    welcome(listener, House::open(router, limits, None), shutdown).await;
+}
+
+/// The same over TLS; the protocol is the one that the handshake settles on (RFC 7301).
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Tls,
+    router: Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    welcome(listener, House::open(router, limits, Some(tls)), shutdown).await;
+}
+
+async fn welcome(listener: TcpListener, house: House, shutdown: impl Future<Output = ()>) {
+    let house = Arc::new(house);
     let _cut_when_dropped = house.cut.clone().drop_guard();
     tokio::select! {
         biased;
@@ -120,6 +144,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
 /// What all connections of one listener share.
 struct House {
     router: Router,
+    tls: Option<Tls>,
     limits: Limits,
     protocols: auto::Builder<TokioExecutor>,
     seats: Seats,
@@ -129,9 +154,10 @@ struct House {
 }
 
 impl House {
-    fn open(router: Router, limits: Limits) -> Self {
+    fn open(router: Router, limits: Limits, tls: Option<Tls>) -> Self {
         Self {
             router,
+            tls,
             protocols: protocols(),
             seats: Seats::new(limits.max_connections, limits.max_connections_per_address),
             limits,
@@ -193,7 +219,7 @@ async fn admit(listener: &TcpListener, house: &Arc<House>) {
         backoff = BACKOFF_FIRST;
         let peer = Peer(SocketAddr::new(address.ip().to_canonical(), address.port()));
         match house.seats.take(peer.0.ip()) {
-            Ok(seat) => drop(tokio::spawn(converse(stream, peer, seat, Arc::clone(house)))),
+            Ok(seat) => drop(tokio::spawn(greet(stream, peer, seat, Arc::clone(house)))),
             Err(refusal) => refuse(stream, refusal, &house.telling),
         }
     }
@@ -225,13 +251,41 @@ fn refuse(mut stream: TcpStream, refusal: Refusal, telling: &Arc<Semaphore>) {
 }
 
 /// One connection, from accept until it ends or is handed to its upgrade.
-async fn converse(stream: TcpStream, peer: Peer, seat: Seat, house: Arc<House>) {
+async fn greet(stream: TcpStream, peer: Peer, seat: Seat, house: Arc<House>) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "set TCP_NODELAY");
     }
+    let Some(tls) = &house.tls else { return converse(stream, Client { peer, certificate: None }, seat, house).await };
+    let handshake = timeout(house.limits.first_byte, tls.accept(stream));
+    let shaken = tokio::select! {
+        biased;
+        () = house.draining.cancelled() => return,
+        shaken = handshake => shaken,
+    };
+    match shaken {
+        Ok(Ok((stream, presented))) => {
+            let certificate = presented.map(ClientCertificate);
+            converse(stream, Client { peer, certificate }, seat, house).await;
+        }
+        Ok(Err(error)) => debug!(%error, "shake hands"),
+        Err(_) => progress::Deadline::FirstByte.count(),
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+struct Client {
+    peer: Peer,
+    certificate: Option<ClientCertificate>,
+}
+
+async fn converse<S>(stream: S, client: Client, seat: Seat, house: Arc<House>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (progress, mut watch) = progress::track();
     let wire = Wire::new(stream, seat, Arc::clone(&progress), house.cut.clone(), WRITE_STALL);
-    let answers = service_fn(|request| answer(request, peer, &house, &progress));
+    let answers = service_fn(|request| answer(request, &client, &house, &progress));
     let mut connection = pin!(house.protocols.serve_connection_with_upgrades(TokioIo::new(wire), answers));
     let mut cut = pin!(house.cut.cancelled());
     let mut draining = pin!(house.draining.cancelled());
@@ -266,13 +320,14 @@ enum Ended<E> {
 
 fn answer(
     request: Request<Incoming>,
-    peer: Peer,
+    client: &Client,
     house: &House,
     progress: &Arc<progress::Tracked>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + use<> {
     let flight = Flight::begin(Arc::clone(progress), request.version());
     let stand_still = house.limits.header;
     let mut router = house.router.clone();
+    let Client { peer, certificate } = client.clone();
     async move {
         // hyper counts the fields of HTTP/1 only.
         let answered = if request.headers().len() > HEADERS {
@@ -281,6 +336,9 @@ fn answer(
             let mut request = request
                 .map(|incoming| axum::body::Body::new(RequestBody::new(incoming, stand_still, Arc::clone(&flight))));
             request.extensions_mut().insert(peer);
+            if let Some(certificate) = certificate {
+                request.extensions_mut().insert(certificate);
+            }
             let answered = router.call(request).await?;
             // Lets the requests that have arrived by now be answered first: written together, answers cost half of what they cost one by
             // one, each of which wakes its reader.

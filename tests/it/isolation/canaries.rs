@@ -84,6 +84,7 @@ fn known(field: &str, argument: &Argument) -> Value {
         "dimension" => json!("metered"),
         "label" => json!("label"),
         "currency" => json!("EUR"),
+        "withinDays" => json!(3000),
         "from" => hours_from_now(-12),
         "to" => hours_from_now(12),
         _ => anything(field, argument),

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use tenantry::{access::ScopeSet, isolation::TenantScope};
 
 use super::operation::phantom_id;
-use crate::support::{Client, Tenant, TestApp};
+use crate::{
+    pki::made::{authority, usual},
+    support::{Client, Tenant, TestApp},
+};
 
 /// Two tenants in one house. B asks; A has everything that a tenant can have.
 pub struct Neighbours {
@@ -29,6 +32,8 @@ pub struct Neighbours {
     /// Ids of a member of each.
     pub a_member: String,
     pub b_member: String,
+    /// Ids of A's trust anchor and revocation list.
+    a_pki: [String; 2],
 }
 
 /// A client of the token endpoint.
@@ -117,6 +122,11 @@ const SIGN_IN: &str = "mutation($input: SignInInput!) { signIn(input: $input) { 
 const ACCEPT: &str = "mutation($token: String!) {
     acceptInvitation(input: {token: $token, password: \"an unusual sentence\"}) { member { id } } }";
 const LINK: &str = "mutation($id: ID!) { makePasswordLink(input: {id: $id}) { token } }";
+const PKI: &str = "mutation($anchor: String!, $mapping: [CertificateMappingInput!]!) {
+    addTrustAnchors(input: {pem: $anchor}) { trustAnchors { id } }
+    setCertificatePolicy(input: {revocation: OFF, mapping: $mapping}) { policy { version } } }";
+const REVOCATION_LIST: &str =
+    "mutation($pem: String!) { addRevocationList(input: {pem: $pem}) { revocationLists { id } } }";
 const GRANT_PARTNER: &str =
     "mutation($input: GrantPartnerAccessInput!) { grantPartnerAccess(input: $input) { access { version } } }";
 const ENTRIES: &str =
@@ -155,6 +165,7 @@ impl Neighbours {
             a_grant: String::new(),
             a_member: String::new(),
             b_member: String::new(),
+            a_pki: Default::default(),
         };
         for _ in 0..entries {
             neighbours.happen_in_a().await;
@@ -174,6 +185,8 @@ impl Neighbours {
             neighbours.have_members(&neighbours.b, &neighbours.service, "tenants-mail-6@example.com").await;
         neighbours.a_member =
             neighbours.have_members(&neighbours.a, &neighbours.a_service, "annexed-mail-5@example.com").await;
+        neighbours.have_certificates(&neighbours.b, &neighbours.service).await;
+        neighbours.a_pki = neighbours.have_certificates(&neighbours.a, &neighbours.a_service).await;
         neighbours.use_flags().await;
         neighbours.have_environments().await;
         neighbours.use_idempotency_keys().await;
@@ -318,6 +331,21 @@ impl Neighbours {
         given["quota"]["grant"]["id"].as_str().unwrap().to_owned()
     }
 
+    /// An authority that ends soon, a list of it and a policy, all with the canary; answers the ids of authority and list.
+    async fn have_certificates(&self, tenant: &Tenant, service: &Client) -> [String; 2] {
+        let year = chrono::Datelike::year(&self.app.app.clock.now());
+        let root = authority(&tenant.canary, |made| made.not_after = rcgen::date_time_ymd(year + 3, 1, 1));
+        let rules = json!([{ "source": "SAN_EMAIL", "target": "EMAIL", "append": tenant.canary }]);
+        let made = service.ok(PKI, json!({ "anchor": root.pem(), "mapping": rules })).await;
+        let list = root.list(&[&root.leaf("x", usual)], (2025, year + 2), Some("http://lists.example/")).pem().unwrap();
+        let listed = service.ok(REVOCATION_LIST, json!({ "pem": list })).await;
+        let ids = [
+            &made["addTrustAnchors"]["trustAnchors"][0]["id"],
+            &listed["addRevocationList"]["revocationLists"][0]["id"],
+        ];
+        ids.map(|id| id.as_str().unwrap().to_owned())
+    }
+
     /// A third tenant is the partner of both, and both are its.
     async fn have_partners(&self) {
         let third = self.app.created_tenant("integrator").await;
@@ -434,6 +462,8 @@ impl Neighbours {
             name("member id", self.a_member.clone(), Form::Id),
             name("member's address", "annexed-mail-5@example.com".to_owned(), Form::Email),
             name("grant id", self.a_grant.clone(), Form::Id),
+            name("trust anchor", self.a_pki[0].clone(), Form::Id),
+            name("revocation list", self.a_pki[1].clone(), Form::Id),
             name("flag change", text(&changes["flagChangeRequests"][0]["id"]), Form::Id),
             name("slug", self.a.slug.clone(), Form::Text),
             name("external id", "annexed-text-2".to_owned(), Form::Text),

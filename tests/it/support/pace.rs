@@ -19,7 +19,7 @@ pub(crate) fn slowness() -> f64 {
 }
 
 /// Time that this thread has been on a processor.
-fn busy() -> Duration {
+pub(crate) fn busy() -> Duration {
     let times = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(times.split(' ').next().unwrap().parse().unwrap())
 }
