@@ -30,6 +30,7 @@ has_node() { command -v node && command -v npm; }
 has_browser() { command -v chromium; }
 has_softhsm() { command -v softhsm2-util && [ -e /usr/lib/softhsm/libsofthsm2.so ]; }
 has_nats() { command -v nats-server || [ -x /usr/sbin/nats-server ]; }
+has_slapd() { [ -x /usr/sbin/slapd ]; }
 has_redis() { command -v redis-server; }
 has_python() { python3 -c 'import ensurepip, venv'; }
 has_postgres() { # where the server looks, see src/platform/db/embedded
@@ -50,6 +51,7 @@ collect() {
     need softhsm2 "an HSM in software: keys of premium tenants are tested in it" has_softhsm
     need nats-server "tenants' streams are tested in it (no service is started)" has_nats
     need redis-server "tenants' caches are tested in it (no service is started)" has_redis
+    need slapd "tenants' directories are tested in it (no service is started)" has_slapd
     need 'python3 python3-venv' "runs moto, which answers like AWS KMS and S3: keys and objects of tenants are tested with it" has_python
   fi
   if [ "$purpose" = ci ]; then
@@ -110,7 +112,7 @@ install_quietly() {
   fi
   "${apt[@]}" install --no-install-recommends "${packages[@]}" || status=$?
   [ -z "$quiet" ] || "${as_root[@]}" rm -f "$quiet"
-  for service in redis-server nats-server; do
+  for service in redis-server nats-server slapd; do
     [[ " ${packages[*]} " != *" $service "* ]] || "${as_root[@]}" update-rc.d "$service" disable || true
   done
   return "$status"

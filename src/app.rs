@@ -10,6 +10,7 @@ use crate::{
     audit::Audit,
     cells::Cells,
     config::Config,
+    directory::Directory,
     entitlements::Entitlements,
     error::{Error, Kind, Result},
     flags::Flags,
@@ -56,6 +57,7 @@ pub struct App {
     pub entitlements: Entitlements,
     pub usage: Usage,
     pub analytics: Analytics,
+    pub directory: Directory,
     pub cells: Cells,
     pub templates: Templates,
     pub provisioning: Provisioning,
@@ -100,6 +102,8 @@ impl App {
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
         let usage = Usage::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.usage.clone());
         let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
+        let directory =
+            Directory::new(isolation.clone(), tenancy.clone(), tenant_keys.clone(), config.directory.clone());
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
         let templates = Templates::new(isolation.clone(), cells.clone(), &config);
         let parts = provisioning::Parts {
@@ -134,6 +138,7 @@ impl App {
             entitlements,
             usage,
             analytics,
+            directory,
             cells,
             templates,
             provisioning,

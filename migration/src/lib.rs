@@ -33,6 +33,8 @@ mod m20261126_000029_moves_rolled_back;
 mod m20261127_000030_prices;
 mod m20261127_000031_analytics;
 mod m20261127_000032_usage_periods;
+mod m20261127_000039_directories;
+mod m20261127_000040_directory_syncs;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -74,6 +76,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000030_prices::Migration),
             Box::new(m20261127_000031_analytics::Migration),
             Box::new(m20261127_000032_usage_periods::Migration),
+            Box::new(m20261127_000039_directories::Migration),
+            Box::new(m20261127_000040_directory_syncs::Migration),
         ]
     }
 }

@@ -43,10 +43,12 @@ pub enum Scope {
     PlaneRead,
     PlaneWrite,
     ProvisioningReport,
+    DirectoryRead,
+    DirectoryWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -80,6 +82,8 @@ impl Scope {
         Self::PlaneRead,
         Self::PlaneWrite,
         Self::ProvisioningReport,
+        Self::DirectoryRead,
+        Self::DirectoryWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -117,6 +121,8 @@ impl Scope {
             Self::PlaneRead => "auth:plane:read",
             Self::PlaneWrite => "auth:plane:write",
             Self::ProvisioningReport => "auth:provisioning:report",
+            Self::DirectoryRead => "auth:directory:read",
+            Self::DirectoryWrite => "auth:directory:write",
         }
     }
 
@@ -144,13 +150,18 @@ impl Scope {
         )
     }
 
-    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials), and not what would lead
-    /// further: to tenants below, or to those that the tenant itself is a partner of.
+    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials, or a directory that says who
+    /// somebody is), and not what would lead further: to tenants below, or to those that the tenant itself is a partner of.
     pub const fn for_partners(self) -> bool {
         self.for_tenants()
             && !matches!(
                 self,
-                Self::ClientWrite | Self::ChildrenRead | Self::ChildrenWrite | Self::PartnerRead | Self::PartnerWrite
+                Self::ClientWrite
+                    | Self::ChildrenRead
+                    | Self::ChildrenWrite
+                    | Self::PartnerRead
+                    | Self::PartnerWrite
+                    | Self::DirectoryWrite
             )
     }
 }
@@ -261,6 +272,7 @@ impl Role {
                 CellRead,
                 TemplateRead,
                 PlaneRead,
+                DirectoryRead,
             ]
             .into_iter()
             .collect(),
@@ -291,6 +303,7 @@ impl Role {
                 CellRead,
                 TemplateRead,
                 PlaneRead,
+                DirectoryRead,
             ]
             .into_iter()
             .collect(),
@@ -432,6 +445,11 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.recordUsage", "usage.record", Scope::UsageWrite, Anyone, Write),
     rule("Mutation.defineUsageDimension", "usage.define", Scope::PlanWrite, Platform, Write),
     rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
+    rule("Query.directory", "directory.read", Scope::DirectoryRead, Anyone, Read),
+    rule("Mutation.configureDirectory", "directory.configure", Scope::DirectoryWrite, Anyone, Write),
+    rule("Mutation.removeDirectory", "directory.remove", Scope::DirectoryWrite, Anyone, Write),
+    rule("Mutation.testDirectory", "directory.test", Scope::DirectoryWrite, Anyone, Write),
+    rule("Mutation.permitDirectory", "directory.permit", Scope::DirectoryWrite, Platform, Write),
     rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
     rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),
     rule("Mutation.updateCell", "cell.update", Scope::CellWrite, Platform, Write),

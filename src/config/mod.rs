@@ -2,6 +2,7 @@
 
 mod analytics;
 mod dataplane;
+mod directory;
 mod environment;
 mod keys;
 mod usage;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 pub use self::{
     analytics::Analytics,
     dataplane::{Nats, Redis, Storage},
+    directory::Directory,
     environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
     usage::{Usage, UsageStream},
@@ -51,6 +53,7 @@ pub struct Config {
     pub usage: Usage,
     pub usage_stream: UsageStream,
     pub analytics: Analytics,
+    pub directory: Directory,
     pub rates: Rates,
     pub journal: Journal,
     pub idempotency: Idempotency,
@@ -300,6 +303,7 @@ impl Config {
             .with_list_parse_key("keys.next_master_key_files")
             .with_list_parse_key("keys.previous_master_key_files")
             .with_list_parse_key("tenancy.reserved_slugs")
+            .with_list_parse_key("directory.allowed_networks")
             .with_list_parse_key("provisioning.layers")
             .with_list_parse_key("provisioning.best_effort")
             .try_parsing(true);
@@ -427,6 +431,7 @@ impl Config {
         self.usage.validate()?;
         self.usage_stream.validate()?;
         self.analytics.validate()?;
+        self.directory.validate()?;
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;

@@ -172,6 +172,7 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         .data(app.rates.clone())
         .data(app.usage.clone())
         .data(app.analytics.clone())
+        .data(app.directory.clone())
         .data(app.entitlements.clone())
         .data(app.cells.clone())
         .data(app.templates.clone())

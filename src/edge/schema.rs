@@ -10,6 +10,7 @@ use crate::{
     analytics::graphql::AnalyticsQuery,
     audit::graphql::{AuditQuery, AuditSubscription},
     cells::graphql::{CellMutation, CellQuery},
+    directory::graphql::{DirectoryMutation, DirectoryQuery},
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
@@ -64,7 +65,11 @@ pub struct ConsumptionQuery(
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery);
+pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery, IdentityQuery);
+
+/// Who tenants' people are.
+#[derive(Debug, Default, MergedObject)]
+pub struct IdentityQuery(DirectoryQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
@@ -76,6 +81,7 @@ pub struct Mutation(
     FlagMutation,
     EntitlementMutation,
     EnvironmentMutation,
+    IdentityMutation,
 );
 
 /// What tenants may use, how fast, and what they have used.
@@ -101,6 +107,10 @@ pub struct EnvironmentMutation(
     PlaneMutation,
     ProbesMutation,
 );
+
+/// Who tenants' people are, and how they sign in.
+#[derive(Debug, Default, MergedObject)]
+pub struct IdentityMutation(DirectoryMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

@@ -7,6 +7,7 @@ pub mod calendar;
 pub mod clock;
 pub mod db;
 pub mod ids;
+pub mod outbound;
 pub mod page;
 pub mod random;
 pub mod secret;

@@ -16,7 +16,7 @@ const RANKS: &[&[&str]] = &[
     &["audit", "oauth", "cells"],
     &["health", "grants", "templates"],
     &["quotas", "flags"],
-    &["rates", "entitlements", "provisioning", "usage"],
+    &["rates", "entitlements", "provisioning", "usage", "directory"],
     &["moves", "probes", "analytics"],
     &["app"],
     &["edge"],
