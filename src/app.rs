@@ -19,6 +19,7 @@ use crate::{
     isolation::{Budgets, Isolation, OperatorScope},
     journal::Signals,
     keys::{MasterKey, OtherMasterKeys, Wrappers},
+    members::Members,
     moves::Moves,
     oauth::OAuth,
     platform::{
@@ -56,6 +57,7 @@ pub struct App {
     pub rates: Rates,
     pub entitlements: Entitlements,
     pub usage: Usage,
+    pub members: Members,
     pub analytics: Analytics,
     pub directory: Directory,
     pub cells: Cells,
@@ -101,6 +103,7 @@ impl App {
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
         let usage = Usage::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.usage.clone());
+        let members = Members::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.members.clone())?;
         let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
         let directory =
             Directory::new(isolation.clone(), tenancy.clone(), tenant_keys.clone(), config.directory.clone());
@@ -137,6 +140,7 @@ impl App {
             rates,
             entitlements,
             usage,
+            members,
             analytics,
             directory,
             cells,

@@ -20,6 +20,7 @@ pub mod health;
 pub mod isolation;
 pub mod journal;
 pub mod keys;
+pub mod members;
 pub mod moves;
 pub mod oauth;
 pub mod platform;

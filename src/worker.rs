@@ -118,7 +118,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 23] = [
+const TASKS: [Task; 25] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -178,6 +178,19 @@ const TASKS: [Task; 23] = [
         name: "grants",
         every: TimeDelta::zero(),
         run: |app| async { app.entitlements.end_due_grants().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "seats",
+        every: TimeDelta::zero(),
+        run: |app| async { app.members.settle_left_seats().await.map(|()| Left::Nothing) }.boxed(),
+    },
+    Task {
+        name: "old links",
+        every: TimeDelta::minutes(10),
+        run: |app| {
+            async { app.members.purge_links().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
+                .boxed()
+        },
     },
     Task {
         name: "cells",

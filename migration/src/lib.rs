@@ -33,6 +33,7 @@ mod m20261126_000029_moves_rolled_back;
 mod m20261127_000030_prices;
 mod m20261127_000031_analytics;
 mod m20261127_000032_usage_periods;
+mod m20261127_000034_members;
 mod m20261127_000039_directories;
 mod m20261127_000040_directory_syncs;
 
@@ -76,6 +77,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000030_prices::Migration),
             Box::new(m20261127_000031_analytics::Migration),
             Box::new(m20261127_000032_usage_periods::Migration),
+            Box::new(m20261127_000034_members::Migration),
             Box::new(m20261127_000039_directories::Migration),
             Box::new(m20261127_000040_directory_syncs::Migration),
         ]

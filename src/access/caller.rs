@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use crate::{
     access::permission::{Audience, Permission, Role, ScopeSet},
     error::{Error, Kind, Result},
-    platform::ids::TenantId,
+    platform::ids::{MemberId, SessionId, TenantId},
 };
 
 /// Where a request came from, for logs and the journal.
@@ -24,6 +24,8 @@ pub struct Actor {
 pub enum ActorKind {
     Operator,
     Service,
+    /// A person who belongs to the tenant.
+    Member,
     /// A service of another tenant, with access that was granted to that one.
     Partner,
     /// Tenantry itself: a schedule, a reaction.
@@ -35,6 +37,7 @@ impl ActorKind {
         match self {
             Self::Operator => "OPERATOR",
             Self::Service => "SERVICE",
+            Self::Member => "MEMBER",
             Self::Partner => "PARTNER",
             Self::System => "SYSTEM",
         }
@@ -47,12 +50,16 @@ pub enum Binding {
     /// A service of this tenant. `epoch` is the tenant's access epoch that the token was made under; tokens of other
     /// issuers have none, and are judged by `issued_at` (Unix seconds).
     Tenant { id: TenantId, epoch: Option<i64>, issued_at: i64 },
+    /// A member of this tenant, in a session that began under this access epoch of the tenant.
+    Member { id: TenantId, member: MemberId, session: SessionId, epoch: i64 },
     /// A service of this tenant, let into another one as its partner: made on the way in, for that one entry.
     Partner { id: TenantId },
     /// An operator.
     Platform { roles: Vec<Role> },
     /// Tenantry itself.
     System,
+    /// Nobody: a request without a token, which may do what is for everyone.
+    Anonymous,
 }
 
 /// Who calls: made from a verified token, by the command line, or by a schedule.
@@ -80,6 +87,11 @@ impl Caller {
         }
     }
 
+    /// Who sent no token.
+    pub fn anonymous(origin: Origin) -> Self {
+        Self { subject: "anonymous".to_owned(), binding: Binding::Anonymous, scopes: ScopeSet::default(), origin }
+    }
+
     pub fn actor(&self) -> Actor {
         let kind = match self.binding {
             Binding::Tenant { .. } => ActorKind::Service,
@@ -88,7 +100,9 @@ impl Caller {
                 return Actor { kind: ActorKind::Partner, name: format!("{id}/{}", self.subject) };
             }
             Binding::Platform { .. } => ActorKind::Operator,
-            Binding::System => ActorKind::System,
+            Binding::Member { .. } => ActorKind::Member,
+            // Whatever is done on behalf of nobody, Tenantry does.
+            Binding::System | Binding::Anonymous => ActorKind::System,
         };
         Actor { kind, name: self.subject.clone() }
     }
@@ -96,18 +110,36 @@ impl Caller {
     /// The tenant that this caller is bound to.
     pub fn tenant(&self) -> Option<TenantId> {
         match self.binding {
-            Binding::Tenant { id, .. } | Binding::Partner { id } => Some(id),
-            Binding::Platform { .. } | Binding::System => None,
+            Binding::Tenant { id, .. } | Binding::Member { id, .. } | Binding::Partner { id } => Some(id),
+            Binding::Platform { .. } | Binding::System | Binding::Anonymous => None,
         }
     }
 
     /// Whether this is an operator, or Tenantry itself.
     pub fn is_platform(&self) -> bool {
-        self.tenant().is_none()
+        matches!(self.binding, Binding::Platform { .. } | Binding::System)
+    }
+
+    /// The member that calls, and its session.
+    pub fn member(&self) -> Option<(MemberId, SessionId)> {
+        match self.binding {
+            Binding::Member { member, session, .. } => Some((member, session)),
+            _ => None,
+        }
+    }
+
+    pub fn is_anonymous(&self) -> bool {
+        self.binding == Binding::Anonymous
     }
 
     /// Refuses with `forbidden` and the missing scope, or because only operators may.
     pub fn require(&self, permission: &Permission) -> Result<()> {
+        if permission.audience == Audience::Public {
+            return Ok(());
+        }
+        if self.is_anonymous() {
+            return Err(Error::unauthenticated());
+        }
         if permission.audience == Audience::Platform && !self.is_platform() {
             return Err(Error::forbidden(format!("`{}` is for operators of the platform", permission.name)));
         }

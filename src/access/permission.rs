@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt, sync::LazyLock};
 
 use serde::{Deserialize, Serialize};
 
-use Audience::{Anyone, Platform};
+use Audience::{Anyone, Platform, Public};
 use Effect::{Read, Write};
 
 /// What a token may be good for. Written `auth:<area>:<read or write>`, but for what is neither.
@@ -43,12 +43,16 @@ pub enum Scope {
     PlaneRead,
     PlaneWrite,
     ProvisioningReport,
+    MemberRead,
+    MemberWrite,
+    SessionRead,
+    SessionWrite,
     DirectoryRead,
     DirectoryWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 39] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -82,6 +86,10 @@ impl Scope {
         Self::PlaneRead,
         Self::PlaneWrite,
         Self::ProvisioningReport,
+        Self::MemberRead,
+        Self::MemberWrite,
+        Self::SessionRead,
+        Self::SessionWrite,
         Self::DirectoryRead,
         Self::DirectoryWrite,
     ];
@@ -121,6 +129,10 @@ impl Scope {
             Self::PlaneRead => "auth:plane:read",
             Self::PlaneWrite => "auth:plane:write",
             Self::ProvisioningReport => "auth:provisioning:report",
+            Self::MemberRead => "auth:member:read",
+            Self::MemberWrite => "auth:member:write",
+            Self::SessionRead => "auth:session:read",
+            Self::SessionWrite => "auth:session:write",
             Self::DirectoryRead => "auth:directory:read",
             Self::DirectoryWrite => "auth:directory:write",
         }
@@ -161,6 +173,8 @@ impl Scope {
                     | Self::ChildrenWrite
                     | Self::PartnerRead
                     | Self::PartnerWrite
+                    | Self::MemberWrite
+                    | Self::SessionWrite
                     | Self::DirectoryWrite
             )
     }
@@ -194,6 +208,10 @@ impl ScopeSet {
 
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     pub const fn is_empty(self) -> bool {
@@ -272,6 +290,8 @@ impl Role {
                 CellRead,
                 TemplateRead,
                 PlaneRead,
+                MemberRead,
+                SessionRead,
                 DirectoryRead,
             ]
             .into_iter()
@@ -303,6 +323,8 @@ impl Role {
                 CellRead,
                 TemplateRead,
                 PlaneRead,
+                MemberRead,
+                SessionRead,
                 DirectoryRead,
             ]
             .into_iter()
@@ -315,7 +337,9 @@ impl Role {
 /// Who can hold a permission at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Operators, and services for their own tenant.
+    /// Everyone, without a token, too: what leads to a token.
+    Public,
+    /// Operators, and services and members for their own tenant.
     Anyone,
     /// Operators alone.
     Platform,
@@ -335,7 +359,7 @@ pub struct Permission {
     pub field: &'static str,
     /// The operation's stem: `suspendTenant` is `tenant.suspend`.
     pub name: &'static str,
-    /// `None`: any valid token will do.
+    /// `None`: any valid token will do, or none where the audience is the public.
     pub scope: Option<Scope>,
     pub audience: Audience,
     pub effect: Effect,
@@ -343,6 +367,16 @@ pub struct Permission {
 
 const fn rule(field: &'static str, name: &'static str, scope: Scope, audience: Audience, effect: Effect) -> Permission {
     Permission { field, name, scope: Some(scope), audience, effect }
+}
+
+/// About the caller's own account.
+const fn own(field: &'static str, name: &'static str, effect: Effect) -> Permission {
+    Permission { field, name, scope: None, audience: Anyone, effect }
+}
+
+/// Asked by whoever has no token yet.
+const fn public(field: &'static str, name: &'static str, effect: Effect) -> Permission {
+    Permission { field, name, scope: None, audience: Public, effect }
 }
 
 /// Every root field of the schema, and fields below that ask for more than their parents. Root fields that are missing
@@ -502,6 +536,21 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("POST./api/v1/usage/events", "usage.record", Scope::UsageWrite, Anyone, Write),
     rule("GET./api/v1/analytics/requests.csv", "analytics.read", Scope::UsageRead, Anyone, Read),
     rule("GET./api/v1/analytics/usage.csv", "analytics.read", Scope::UsageRead, Anyone, Read),
+    rule("Query.members", "member.list", Scope::MemberRead, Anyone, Read),
+    rule("Query.member", "member.read", Scope::MemberRead, Anyone, Read),
+    rule("Query.roles", "role.list", Scope::MemberRead, Anyone, Read),
+    rule("Mutation.inviteMember", "member.invite", Scope::MemberWrite, Anyone, Write),
+    rule("Mutation.resendInvitation", "invitation.resend", Scope::MemberWrite, Anyone, Write),
+    rule("Mutation.revokeInvitation", "invitation.revoke", Scope::MemberWrite, Anyone, Write),
+    rule("Mutation.setMemberRoles", "member.setRoles", Scope::MemberWrite, Anyone, Write),
+    rule("Mutation.deactivateMember", "member.deactivate", Scope::MemberWrite, Anyone, Write),
+    rule("Mutation.reactivateMember", "member.reactivate", Scope::MemberWrite, Anyone, Write),
+    rule("Mutation.setRole", "role.set", Scope::MemberWrite, Anyone, Write),
+    rule("Mutation.deleteRole", "role.delete", Scope::MemberWrite, Anyone, Write),
+    public("Mutation.acceptInvitation", "invitation.accept", Write),
+    rule("Mutation.makePasswordLink", "password.makeLink", Scope::MemberWrite, Anyone, Write),
+    public("Mutation.resetPassword", "password.reset", Write),
+    own("Mutation.changePassword", "password.change", Write),
     rule("GET./v1/rate/check", "rate.check", Scope::RateCheck, Anyone, Read),
 ];
 

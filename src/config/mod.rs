@@ -5,6 +5,7 @@ mod dataplane;
 mod directory;
 mod environment;
 mod keys;
+mod members;
 mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -19,6 +20,7 @@ pub use self::{
     directory::Directory,
     environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
+    members::Members,
     usage::{Usage, UsageStream},
 };
 use crate::platform::secret::Secret;
@@ -55,6 +57,7 @@ pub struct Config {
     pub analytics: Analytics,
     pub directory: Directory,
     pub rates: Rates,
+    pub members: Members,
     pub journal: Journal,
     pub idempotency: Idempotency,
     pub worker: Worker,
@@ -429,6 +432,7 @@ impl Config {
             "must be at most 1m, or what nobody took comes back too late",
         )?;
         self.usage.validate()?;
+        self.members.validate()?;
         self.usage_stream.validate()?;
         self.analytics.validate()?;
         self.directory.validate()?;

@@ -11,13 +11,13 @@ use metrics::{Counter, Histogram};
 use tracing::Instrument as _;
 
 use super::{
-    admission::{Admission, Admitted, catalogue::Catalogue},
+    admission::{Admission, Admitted, Operation, catalogue::Catalogue},
     errors, request_log,
     schema::TenantrySchema,
     to_its_end::ToItsEnd,
 };
 use crate::{
-    access::{self, Caller, Effect, Permission},
+    access::{self, Audience, Caller, Effect, Permission},
     app::App,
     config,
     error::{Error, Result},
@@ -80,6 +80,9 @@ impl Engine {
     pub async fn permit(&self, caller: &Caller, admitted: Admitted) -> Result<Admitted> {
         let operation = admitted.operation();
         request_log::note_operation(&operation.label);
+        if caller.is_anonymous() && !is_for_everyone(operation) {
+            return Err(Error::unauthenticated());
+        }
         let effect = if operation.kind == OperationType::Mutation { Effect::Write } else { Effect::Read };
         self.app.tenancy.admit(caller, effect).await?;
         if operation.uses_introspection && !self.limits.introspection {
@@ -171,6 +174,7 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         .data(app.tenant_keys.clone())
         .data(app.rates.clone())
         .data(app.usage.clone())
+        .data(app.members.clone())
         .data(app.analytics.clone())
         .data(app.directory.clone())
         .data(app.entitlements.clone())
@@ -185,6 +189,15 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         builder = builder.disable_introspection();
     }
     builder.finish()
+}
+
+/// Whether each of its root fields may be asked without a token. Not the schema's own description, which is published as a file.
+fn is_for_everyone(operation: &Operation) -> bool {
+    let root = if operation.kind == OperationType::Mutation { "Mutation" } else { "Query" };
+    let is_public = |field: &String| {
+        access::permission(root, field).is_some_and(|permission| permission.audience == Audience::Public)
+    };
+    !operation.uses_introspection && !operation.root_fields.is_empty() && operation.root_fields.iter().all(is_public)
 }
 
 fn rules(catalogue: &Catalogue) -> Vec<Rule> {

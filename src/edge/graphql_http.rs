@@ -51,7 +51,7 @@ pub(super) async fn post(
         let error = Error::invalid("Content-Type", format!("must be {JSON}"));
         return refused(&error, StatusCode::UNSUPPORTED_MEDIA_TYPE, media_type, &request_id);
     }
-    let caller = match request::authenticate(engine.app(), headers, origin).await {
+    let caller = match request::authenticate_if_named(engine.app(), headers, origin).await {
         Ok(caller) => caller,
         Err(error) => return refused(&error, error.kind().http_status(), media_type, &request_id),
     };
@@ -85,6 +85,9 @@ struct Asked {
 
 async fn run(engine: &Arc<Engine>, headers: &HeaderMap, body: &Bytes, asked: Asked) -> axum::response::Response {
     let Asked { caller, permit, media_type, request_id } = asked;
+    // Who sent no token is told nothing of what else may be wrong.
+    let is_anonymous = caller.is_anonymous();
+    let told = move |error: Error| if is_anonymous { Error::unauthenticated() } else { error };
     let digest = sha256(body);
     let repeated = engine.admission().recall(&digest).and_then(|known| Some((repeat(body, &known)?, known)));
     let (prepared, known) = match repeated {
@@ -101,6 +104,7 @@ async fn run(engine: &Arc<Engine>, headers: &HeaderMap, body: &Bytes, asked: Ask
     });
     let request = match prepared {
         Ok(request) => hold(request, permit),
+        Err(error) if is_anonymous => return refused_operation(&told(error), media_type, &request_id),
         Err(error) => return refused(&error, StatusCode::BAD_REQUEST, media_type, &request_id),
     };
     let admitted = match known {
@@ -120,7 +124,7 @@ async fn run(engine: &Arc<Engine>, headers: &HeaderMap, body: &Bytes, asked: Ask
             }
             answer(&response, media_type)
         }
-        Err(error) => refused_operation(&error, media_type, &request_id),
+        Err(error) => refused_operation(&told(error), media_type, &request_id),
     }
 }
 

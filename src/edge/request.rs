@@ -56,6 +56,15 @@ pub(super) async fn authenticate(app: &App, headers: &HeaderMap, origin: Origin)
     Ok(caller)
 }
 
+/// The same where there may be no token at all: then the caller is anonymous. A token that is sent must be good.
+pub(super) async fn authenticate_if_named(app: &App, headers: &HeaderMap, origin: Origin) -> Result<Arc<Caller>> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        return authenticate(app, headers, origin).await;
+    }
+    named_tenant(headers)?;
+    Ok(Arc::new(Caller::anonymous(origin)))
+}
+
 /// What the header `X-Tenant-ID` says.
 pub(super) fn named_tenant(headers: &HeaderMap) -> Result<Option<&str>> {
     single(headers, &TENANT_ID)

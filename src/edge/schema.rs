@@ -10,10 +10,13 @@ use crate::{
     analytics::graphql::AnalyticsQuery,
     audit::graphql::{AuditQuery, AuditSubscription},
     cells::graphql::{CellMutation, CellQuery},
-    directory::graphql::{DirectoryMutation, DirectoryQuery},
+    directory::{
+        graphql::{DirectoryMutation, DirectoryQuery},
+    },
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
+    members::graphql::{MemberMutation, MemberQuery},
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
     probes::graphql::ProbesMutation,
@@ -42,13 +45,17 @@ use crate::{
 pub struct Query(
     TenantQuery,
     AuditQuery,
-    OAuthQuery,
+    IdentityQuery,
     IsolationQuery,
     ConsumptionQuery,
     FlagQuery,
     EntitlementQuery,
     EnvironmentQuery,
 );
+
+/// Who may ask: services, and members.
+#[derive(Debug, Default, MergedObject)]
+pub struct IdentityQuery(OAuthQuery, MemberQuery, DirectoryQuery);
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
@@ -65,24 +72,23 @@ pub struct ConsumptionQuery(
 
 /// Where tenants are, what they have there, and what that is made of.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery, IdentityQuery);
-
-/// Who tenants' people are.
-#[derive(Debug, Default, MergedObject)]
-pub struct IdentityQuery(DirectoryQuery);
+pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(
     TenantMutation,
-    OAuthMutation,
+    IdentityMutation,
     HealthMutation,
     ConsumptionMutation,
     FlagMutation,
     EntitlementMutation,
     EnvironmentMutation,
-    IdentityMutation,
 );
+
+/// Who may ask: services, and members.
+#[derive(Debug, Default, MergedObject)]
+pub struct IdentityMutation(OAuthMutation, MemberMutation, DirectoryMutation);
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]
@@ -107,10 +113,6 @@ pub struct EnvironmentMutation(
     PlaneMutation,
     ProbesMutation,
 );
-
-/// Who tenants' people are, and how they sign in.
-#[derive(Debug, Default, MergedObject)]
-pub struct IdentityMutation(DirectoryMutation);
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).
 #[derive(Debug, Default, MergedSubscription)]

@@ -174,6 +174,17 @@ pub enum ViewerKind {
     Operator,
     /// A service of one tenant.
     Service,
+    /// A person who belongs to one tenant, in a session.
+    Member,
+}
+
+fn viewer_kind(binding: &crate::access::Binding) -> ViewerKind {
+    match binding {
+        crate::access::Binding::Member { .. } => ViewerKind::Member,
+        crate::access::Binding::Tenant { .. } | crate::access::Binding::Partner { .. } => ViewerKind::Service,
+        // Without a token nobody gets here.
+        _ => ViewerKind::Operator,
+    }
 }
 
 #[derive(Debug, Default)]
@@ -258,7 +269,7 @@ impl TenantQuery {
         };
         Ok(Viewer {
             subject: caller.subject.clone(),
-            kind: if caller.is_platform() { ViewerKind::Operator } else { ViewerKind::Service },
+            kind: viewer_kind(&caller.binding),
             scopes: caller.scopes.iter().map(|scope| scope.name().to_owned()).collect(),
             roles,
             tenant_id: caller.tenant().map(Into::into),
@@ -269,7 +280,7 @@ impl TenantQuery {
 /// The id behind a slug. A service of a tenant may name its own; any other is as good as none.
 async fn find_by_slug(ctx: &Context<'_>, slug: &str) -> Result<Option<TenantId>, Error> {
     let caller = crate::access::graphql::caller(ctx)?;
-    if caller.tenant().is_none() {
+    if caller.is_platform() {
         return handle(ctx)?.find_by_slug(&enter_platform(ctx, "Query")?, slug).await;
     }
     let Some(scope) = enter_own_or(ctx, "Query", None).await? else { return Ok(None) };

@@ -39,9 +39,7 @@ pub struct TenantScope {
 impl TenantScope {
     /// Checks binding, permission, epoch and state, in this order, so that a foreign tenant's state never shows.
     pub fn enter(caller: &Arc<Caller>, tenant: TenantId, standing: &Standing, permission: &Permission) -> Result<Self> {
-        if let Binding::Tenant { id, .. } = caller.binding
-            && id != tenant
-        {
+        if caller.tenant().is_some_and(|bound| bound != tenant) {
             return Err(Error::not_found());
         }
         caller.require(permission)?;
@@ -128,9 +126,12 @@ impl TenantScope {
 pub fn may_act(caller: &Caller, standing: &Standing, effect: Effect) -> Result<()> {
     let (epoch, issued_at) = match caller.binding {
         Binding::Tenant { epoch, issued_at, .. } => (epoch, issued_at),
+        Binding::Member { epoch, .. } => (Some(epoch), 0),
         Binding::Platform { .. } | Binding::System => return Ok(()),
         // Good for the entry that it was made for.
         Binding::Partner { .. } => return Err(Error::not_found()),
+        // What is for everyone asks no state of a tenant.
+        Binding::Anonymous => return Err(Error::unauthenticated()),
     };
     if let Access::Closed(kind) = standing.access {
         return Err(refusal(kind));

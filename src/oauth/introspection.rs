@@ -84,6 +84,8 @@ mod tests {
             tenant_id: None,
             epoch: None,
             client_id: Some("client".to_owned()),
+            sid: None,
+            amr: vec![],
         };
         let expected = json!({
             "active": true, "token_type": "Bearer", "iss": "https://tenantry.example", "sub": "client", "aud": "tenantry", "exp": 2,

@@ -37,6 +37,7 @@ pub use self::{
     jobs::Purged,
     owner::Owner,
     register::CreatedClient,
+    token::{MemberGrant, closed},
 };
 use self::{revocation::Revocations, rotation::Loaded, settings::Settings};
 use crate::{

@@ -213,6 +213,8 @@ mod tests {
             tenant_id: None,
             epoch: None,
             client_id: client.map(|client| client.to_string()),
+            sid: None,
+            amr: vec![],
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     isolation::{Access, OperatorScope, TenantScope},
     journal::Entry,
     platform::{
-        ids::{ClientId, TenantId},
+        ids::{ClientId, MemberId, SessionId, TenantId},
         random,
     },
     tenancy::Tenant,
@@ -33,11 +33,36 @@ struct Grant {
     subject: String,
     /// The tenant and its access epoch.
     tenant: Option<(TenantId, i64)>,
-    roles: Vec<Role>,
+    roles: Vec<String>,
     scopes: ScopeSet,
     client: Option<ClientId>,
+    session: Option<SessionClaims>,
     begin: DateTime<Utc>,
     end: DateTime<Utc>,
+}
+
+/// What binds a token to a member's session.
+#[derive(Debug)]
+struct SessionClaims {
+    id: SessionId,
+    amr: Vec<String>,
+}
+
+/// A member that was proved, and the session that its token is for.
+#[derive(Clone, Debug)]
+pub struct MemberGrant {
+    pub tenant: TenantId,
+    /// The tenant's access epoch that the session began under.
+    pub epoch: i64,
+    pub member: MemberId,
+    pub session: SessionId,
+    /// Keys of its roles.
+    pub roles: Vec<String>,
+    pub scopes: ScopeSet,
+    /// Values of RFC 8176.
+    pub amr: Vec<String>,
+    /// The token does not outlive this.
+    pub ends_at: DateTime<Utc>,
 }
 
 /// A token that was made for a client.
@@ -64,8 +89,9 @@ impl OAuth {
         let scopes = granted(allowed, requested)?;
         let end = begin + settings.token_ttl;
         let end = client.expires_at.map_or(end, |expires_at| end.min(expires_at));
-        let (subject, roles) = (client.id.to_string(), client.roles.clone());
-        let claims = self.claims(Grant { subject, tenant, roles, scopes, client: Some(client.id), begin, end });
+        let (subject, roles) = (client.id.to_string(), names(&client.roles));
+        let claims =
+            self.claims(Grant { subject, tenant, roles, scopes, client: Some(client.id), session: None, begin, end });
         if claims.exp <= claims.iat {
             return Err(Refusal::invalid_client()); // the client expires within this second
         }
@@ -81,8 +107,9 @@ impl OAuth {
             return Err(Error::invalid("roles", "name one at least, and none that includes more than you have"));
         }
         let scope = OperatorScope::enter(&Arc::new(caller.clone()), &ISSUE)?;
-        let (subject, roles) = (caller.subject.clone(), roles.to_vec());
-        let claims = self.claims(Grant { subject, tenant: None, roles, scopes, client: None, begin, end });
+        let (subject, roles) = (caller.subject.clone(), names(roles));
+        let claims =
+            self.claims(Grant { subject, tenant: None, roles, scopes, client: None, session: None, begin, end });
         let token = self.0.keyring.sign(&claims)?;
         let tx = self.0.isolation.begin_operator(&scope).await?;
         tx.commit([issued(&claims)?]).await?;
@@ -108,11 +135,30 @@ impl OAuth {
             return Err(Error::new(kind, "the tenant's services may not sign in now"));
         }
         let (subject, tenant) = (caller.subject.clone(), Some((tenant, known.access_epoch)));
-        let claims = self.claims(Grant { subject, tenant, roles: vec![], scopes, client: None, begin, end });
+        let claims =
+            self.claims(Grant { subject, tenant, roles: vec![], scopes, client: None, session: None, begin, end });
         let token = self.0.keyring.sign(&claims)?;
         let tx = self.0.isolation.begin(&scope).await?;
         tx.commit([issued(&claims)?]).await?;
         Ok(token)
+    }
+
+    /// A token for a member's session, and when it ends. What a member may do is decided anew at each request: the scopes are
+    /// for other services that read the token.
+    pub fn issue_to_member(&self, grant: MemberGrant) -> Result<(String, DateTime<Utc>)> {
+        let begin = self.0.isolation.clock().now();
+        let end = (begin + self.0.settings.token_ttl).min(grant.ends_at);
+        let claims = self.claims(Grant {
+            subject: grant.member.to_string(),
+            tenant: Some((grant.tenant, grant.epoch)),
+            roles: grant.roles,
+            scopes: grant.scopes,
+            client: None,
+            session: Some(SessionClaims { id: grant.session, amr: grant.amr }),
+            begin,
+            end,
+        });
+        Ok((self.0.keyring.sign(&claims)?, end))
     }
 
     /// The tenant, if its services may sign in.
@@ -147,16 +193,22 @@ impl OAuth {
             nbf: Some(iat),
             jti: random::uuid_v4().to_string(),
             scope: grant.scopes.to_string(),
-            roles: grant.roles.iter().map(|role| role.name().to_owned()).collect(),
+            roles: grant.roles,
             tenant_id: grant.tenant.map(|(id, _)| id),
             epoch: grant.tenant.map(|(_, epoch)| epoch),
             client_id: grant.client.map(|client| client.to_string()),
+            sid: grant.session.as_ref().map(|session| session.id.to_string()),
+            amr: grant.session.map(|session| session.amr).unwrap_or_default(),
         }
     }
 }
 
-/// Why the tenant's services may not sign in now; `None` where they may.
-fn closed(tenant: &Tenant, now: DateTime<Utc>) -> Option<Kind> {
+fn names(roles: &[Role]) -> Vec<String> {
+    roles.iter().map(|role| role.name().to_owned()).collect()
+}
+
+/// Why nobody of the tenant may sign in now; `None` where they may.
+pub fn closed(tenant: &Tenant, now: DateTime<Utc>) -> Option<Kind> {
     match tenant.standing().access {
         _ if tenant.may_sign_in(now) => None,
         Access::Closed(kind) => Some(kind),

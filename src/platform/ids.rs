@@ -149,6 +149,18 @@ id!(
     uuid_v4
 );
 
+id!(
+    /// A member of a tenant: UUIDv7.
+    MemberId,
+    uuid_v7
+);
+
+id!(
+    /// A member's session: UUIDv7.
+    SessionId,
+    uuid_v7
+);
+
 impl TenantId {
     /// Owner of what belongs to the platform itself and to no tenant: the nil UUID, which a random id never is.
     /// A tenant's session can therefore never be bound to it.

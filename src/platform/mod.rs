@@ -6,6 +6,7 @@ pub mod aws;
 pub mod calendar;
 pub mod clock;
 pub mod db;
+pub mod digest;
 pub mod ids;
 pub mod outbound;
 pub mod page;

@@ -54,6 +54,12 @@ pub(super) enum Ask {
         key: String,
         used: i64,
     },
+    /// Counts so much more, or less, once for the id.
+    Count {
+        id: ReservationId,
+        key: String,
+        by: i64,
+    },
 }
 
 /// What a client calls a reservation.
@@ -96,6 +102,8 @@ pub struct Standing {
 }
 
 const ATTEMPTS: usize = 5;
+/// How long it is known that something was counted.
+const COUNTED_ONCE: TimeDelta = TimeDelta::days(30);
 
 /// What becomes of a job. None: it would be refused, but another replica may still hold what it has promised to nobody; ask
 /// again in a moment.
@@ -197,6 +205,9 @@ async fn lock(tx: &OperatorTx, jobs: &[Job], closing: &[Closing]) -> Result<Ledg
                     tickets.insert((job.tenant, ticket.id()));
                 }
             }
+        }
+        if let Ask::Count { id, .. } = &job.ask {
+            held.insert((job.tenant, *id));
         }
     }
     held.extend(closing.iter().map(|closing| (closing.tenant, closing.lease)));
@@ -320,6 +331,23 @@ fn apply(ledger: &mut Ledger, job: &Job, holds: Vec<Hold>, now: DateTime<Utc>) -
             ledger.set_used(&counters, *used);
             return Ok(Answer { reservation: None, standings: standings(&counters) });
         }
+        Ask::Count { id, by, .. } => {
+            let record = Reservation {
+                tenant: job.tenant,
+                id: *id,
+                subject: job.subject.clone(),
+                state: State::Released,
+                holds: Vec::new(),
+                created_at: now,
+                // So long nobody may count it again.
+                expires_at: now + COUNTED_ONCE,
+                committed: None,
+                lease: Lease::None,
+                ticket: None,
+            };
+            ledger.count(record, &counters, *by);
+            return Ok(Answer { reservation: None, standings: standings(&counters) });
+        }
     };
     let held: Vec<_> = reservation.iter().flat_map(|found| found.lines().map(|line| line.counter.clone())).collect();
     Ok(Answer { reservation, standings: standings(&held) })
@@ -362,14 +390,14 @@ fn holds_of(job: &Job, known: &Known, now: DateTime<Utc>) -> Result<Vec<Hold>> {
     let single;
     let lines = match &job.ask {
         Ask::Reserve { lines, .. } => lines,
-        Ask::SetUsed { key, .. } => {
+        Ask::SetUsed { key, .. } | Ask::Count { key, .. } => {
             single = vec![(key.clone(), 0)];
             &single
         }
         Ask::Commit { .. } | Ask::Release { .. } => return Ok(Vec::new()),
     };
     let field = |index: usize| match job.ask {
-        Ask::SetUsed { .. } => "key".to_owned(),
+        Ask::SetUsed { .. } | Ask::Count { .. } => "key".to_owned(),
         _ => format!("lines[{index}].key"),
     };
     let mut holds = Vec::with_capacity(lines.len());

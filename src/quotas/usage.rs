@@ -26,7 +26,10 @@ use super::{
 use crate::{
     error::{Context as _, Error, Result},
     isolation::{IdempotencyKey, TenantScope, TenantTx},
-    platform::{db::Heard, ids::TenantId},
+    platform::{
+        db::Heard,
+        ids::{ReservationId, TenantId},
+    },
     tenancy::{Part as _, Plan, Tenant},
 };
 
@@ -198,6 +201,12 @@ impl Quotas {
             return Err(Error::invalid("used", "must not be negative"));
         }
         self.ask(scope, Ask::SetUsed { key: key.to_owned(), used }).await
+    }
+
+    /// Counts so much more of a level, or less, for who keeps what is counted: once for each `id`, for 30 days. The limit is not
+    /// asked: what is counted is there, or is no more.
+    pub async fn count(&self, scope: &TenantScope, id: ReservationId, key: &str, by: i64) -> Result<Answer> {
+        self.ask(scope, Ask::Count { id, key: key.to_owned(), by }).await
     }
 
     /// Frees what reservations held too long.

@@ -21,6 +21,7 @@ mod health;
 mod hierarchy;
 mod isolation;
 mod lifecycle;
+mod members;
 mod memory;
 mod moves;
 mod oauth;

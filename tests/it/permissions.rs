@@ -65,7 +65,8 @@ fn beyond_the_rules(callers: &[Caller], lines: &[Vec<String>]) -> Vec<String> {
         let [field, asked, answers @ ..] = cells.as_slice() else { continue };
         for (caller, answer) in callers.iter().zip(answers) {
             let has_one_scope = caller.name.contains(':');
-            let may = asked == "any valid token" || *asked == format!("auth:{}", caller.name);
+            let may =
+                ["any valid token", "no token"].contains(&asked.as_str()) || *asked == format!("auth:{}", caller.name);
             if has_one_scope && !may && answer == "yes" {
                 found.push(format!("{field} asks for {asked}, and {} has it", caller.name));
             }
@@ -192,9 +193,10 @@ fn classified(operation: &Operation, code: &str, body: &Value) -> String {
 fn asked(permission: Option<&Permission>) -> String {
     match permission {
         None => "(not in the table of permissions)".to_owned(),
+        Some(Permission { audience: Audience::Public, .. }) => "no token".to_owned(),
         Some(Permission { scope: None, .. }) => "any valid token".to_owned(),
-        Some(Permission { scope: Some(scope), audience: Audience::Anyone, .. }) => scope.name().to_owned(),
         Some(Permission { scope: Some(scope), audience: Audience::Platform, .. }) => format!("{scope}, operators only"),
+        Some(Permission { scope: Some(scope), .. }) => scope.name().to_owned(),
     }
 }
 
@@ -250,11 +252,12 @@ fn the_schema_says_of_every_field_what_it_asks_for() {
         let field = schema.end(&route);
         let sentence = match permission(&field.parent, &field.name) {
             None => "a line in src/access/permission.rs".to_owned(),
+            Some(Permission { audience: Audience::Public, .. }) => "No token is needed.".to_owned(),
             Some(Permission { scope: None, .. }) => "Any valid token.".to_owned(),
-            Some(Permission { scope: Some(scope), audience: Audience::Anyone, .. }) => format!("Scope: `{scope}`."),
             Some(Permission { scope: Some(scope), audience: Audience::Platform, .. }) => {
                 format!("Scope: `{scope}`, operators only.")
             }
+            Some(Permission { scope: Some(scope), .. }) => format!("Scope: `{scope}`."),
         };
         if !field.description.as_deref().unwrap_or_default().trim_end().ends_with(&sentence) {
             wrong.insert(

@@ -15,6 +15,7 @@ const MAX_ID_BYTES: usize = 255;
 const MAX_SCOPE_BYTES: usize = 4096;
 const MAX_AUDIENCES: usize = 16;
 const MAX_ROLES: usize = 64;
+const MAX_METHODS: usize = 16;
 
 /// The claims of an access token. Times are seconds since 1970 (`NumericDate`, whole seconds only).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,6 +42,12 @@ pub struct Claims {
     /// The OAuth client that asked for the token (RFC 8693, section 4.3).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
+    /// The member's session that the token belongs to (OpenID Connect Front-Channel Logout 1.0, section 3). Only own tokens have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
+    /// How the member was proved (RFC 8176, section 2); of members alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
 }
 
 /// Which claim breaks which rule. For the log: the sender of a token never learns it.
@@ -79,6 +86,8 @@ impl Claims {
             tenant_id: parsed.tenant_id.as_deref().map(tenant_id).transpose()?,
             epoch: parsed.epoch,
             client_id: parsed.client_id,
+            sid: parsed.sid,
+            amr: parsed.amr.unwrap_or_default(),
         };
         claims.check()?;
         Ok(claims)
@@ -100,7 +109,9 @@ impl Claims {
         within("roles", self.roles.len() <= MAX_ROLES && self.roles.iter().all(|role| is_text(role, MAX_ID_BYTES)))?;
         within("tenant_id", self.tenant_id.is_none_or(|id| !id.is_platform()))?;
         within("epoch", self.epoch.is_none_or(|epoch| epoch >= 0))?;
-        within("client_id", self.client_id.as_deref().is_none_or(|id| is_text(id, MAX_ID_BYTES)))
+        within("client_id", self.client_id.as_deref().is_none_or(|id| is_text(id, MAX_ID_BYTES)))?;
+        within("sid", self.sid.as_deref().is_none_or(|id| is_text(id, MAX_ID_BYTES)))?;
+        within("amr", self.amr.len() <= MAX_METHODS && self.amr.iter().all(|amr| is_text(amr, MAX_ID_BYTES)))
     }
 }
 
@@ -119,6 +130,8 @@ pub(in crate::access) struct ParsedClaims {
     tenant_id: Option<String>,
     epoch: Option<i64>,
     client_id: Option<String>,
+    sid: Option<String>,
+    amr: Option<Vec<String>>,
     /// The last known claim that was begun, for the error.
     reached: Option<&'static str>,
 }
@@ -135,8 +148,22 @@ impl ParsedClaims {
 
 impl Members for ParsedClaims {
     fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
-        const KNOWN: [&str; 12] =
-            ["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "scope", "roles", "tenant_id", "epoch", "client_id"];
+        const KNOWN: [&str; 14] = [
+            "iss",
+            "sub",
+            "aud",
+            "exp",
+            "iat",
+            "nbf",
+            "jti",
+            "scope",
+            "roles",
+            "tenant_id",
+            "epoch",
+            "client_id",
+            "sid",
+            "amr",
+        ];
         let Some(known) = KNOWN.into_iter().find(|known| *known == name) else { return Ok(false) };
         self.reached = Some(known);
         match known {
@@ -151,7 +178,9 @@ impl Members for ParsedClaims {
             "roles" => self.roles = Some(map.next_value()?),
             "tenant_id" => self.tenant_id = Some(map.next_value()?),
             "epoch" => self.epoch = Some(map.next_value()?),
-            _ => self.client_id = Some(map.next_value()?),
+            "client_id" => self.client_id = Some(map.next_value()?),
+            "sid" => self.sid = Some(map.next_value()?),
+            _ => self.amr = Some(map.next_value()?),
         }
         Ok(true)
     }
@@ -223,7 +252,7 @@ mod tests {
         json!({
             "iss": "https://tenantry.example", "sub": "client", "aud": "tenantry", "exp": 2_000_000_000, "iat": 1_999_999_000,
             "nbf": 1_999_999_000, "jti": "j-1", "scope": "auth:tenant:read", "roles": [], "tenant_id": "6f1c1f4e-8a43-4a0e-9f6b-0d9a4f1f2b3c",
-            "epoch": 3, "client_id": "client"
+            "epoch": 3, "client_id": "client", "sid": "s-1", "amr": ["pwd"]
         })
     }
 
@@ -251,7 +280,7 @@ mod tests {
             claims.as_object_mut().expect("an object").remove(claim);
             assert_eq!(parse(&claims), Err(InvalidClaims { claim, fault: Fault::Missing }));
         }
-        for claim in ["nbf", "scope", "roles", "tenant_id", "epoch", "client_id"] {
+        for claim in ["nbf", "scope", "roles", "tenant_id", "epoch", "client_id", "sid", "amr"] {
             let mut claims = full();
             claims.as_object_mut().expect("an object").remove(claim);
             assert!(parse(&claims).is_ok(), "{claim}");
@@ -260,7 +289,7 @@ mod tests {
 
     #[test]
     fn every_claim_keeps_to_its_type() {
-        for claim in ["iss", "sub", "jti", "scope", "tenant_id", "client_id"] {
+        for claim in ["iss", "sub", "jti", "scope", "tenant_id", "client_id", "sid"] {
             for value in [json!(1), json!(null), json!(true), json!(["x"]), json!({})] {
                 assert_eq!(with(claim, value), Err(InvalidClaims { claim, fault: Fault::Malformed }));
             }

@@ -54,6 +54,8 @@ pub(in crate::access) fn claims(now: i64) -> Claims {
         tenant_id: Some(TenantId::generate()),
         epoch: Some(1),
         client_id: Some("client".to_owned()),
+        sid: None,
+        amr: vec![],
     }
 }
 

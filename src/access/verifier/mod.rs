@@ -183,6 +183,8 @@ impl TokenVerifier {
         if claims.iss != self.keys.issuer() {
             // Only we know epochs; another issuer's would outlive every suspension.
             claims.epoch = None;
+            // Nor are its sessions ours.
+            claims.sid = None;
         }
         Ok(())
     }

@@ -91,6 +91,8 @@ pub enum AuditActorKind {
     Operator,
     /// A service of the tenant.
     Service,
+    /// A person who belongs to the tenant; the name is the member's id.
+    Member,
     /// A service of another tenant, as its partner. The name is that tenant's id, `/` and the subject of its token.
     Partner,
     /// Tenantry itself: a schedule, a reaction.
@@ -102,6 +104,7 @@ impl AuditActorKind {
         match name {
             "OPERATOR" => Ok(Self::Operator),
             "SERVICE" => Ok(Self::Service),
+            "MEMBER" => Ok(Self::Member),
             "PARTNER" => Ok(Self::Partner),
             "SYSTEM" => Ok(Self::System),
             _ => Err(Error::internal(format!("{name:?} is no kind of actor"))),

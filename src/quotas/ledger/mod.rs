@@ -323,6 +323,21 @@ impl Ledger {
         }
     }
 
+    /// Counts so much more, or less, of each counter: once, whatever the limit. `record` says that it was done.
+    pub fn count(&mut self, record: Reservation, counters: &[CounterKey], by: i64) {
+        let id = (record.tenant, record.id);
+        if self.reservations.contains_key(&id) {
+            return;
+        }
+        for key in counters {
+            let found = self.counters.entry(key.clone()).or_default();
+            found.used = found.used.saturating_add(by).max(0);
+            self.changed_counters.insert(key.clone());
+        }
+        self.made.push(id);
+        self.reservations.insert(id, record);
+    }
+
     fn end(&mut self, id: (TenantId, ReservationId), state: State, committed: Option<BTreeMap<String, i64>>) {
         let Some(reservation) = self.reservations.get_mut(&id) else { return };
         for hold in &reservation.holds {

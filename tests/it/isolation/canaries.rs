@@ -48,6 +48,10 @@ async fn a_service_finds_its_own_data_in_every_field_that_it_may_read() {
         if route.verb != Verb::Query || !route.fields.iter().all(|id| schema.for_services(schema.0.field(*id))) {
             continue;
         }
+        let known = |field: &str, argument: &Argument| match field {
+            "member.id" => json!(neighbours.b_member),
+            _ => known(field, argument),
+        };
         let operation = schema.operation(&route, &known, None, 3);
         let answer = neighbours.service.graphql(&operation.query, operation.variables).await;
         assert_eq!((answer.status, answer.code()), (200, "none"), "{} {}", schema.name(&route), answer.text);

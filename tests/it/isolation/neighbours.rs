@@ -26,6 +26,9 @@ pub struct Neighbours {
     a_quotas: [String; 2],
     /// Id of A's grant of a quota.
     a_grant: String,
+    /// Ids of a member of each.
+    pub a_member: String,
+    pub b_member: String,
 }
 
 /// A client of the token endpoint.
@@ -52,10 +55,11 @@ pub enum Form {
     PlatformCursor,
     ListCursor,
     OutageCursor,
+    Email,
 }
 
 impl Form {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Id,
         Self::Text,
         Self::Hash,
@@ -63,6 +67,7 @@ impl Form {
         Self::PlatformCursor,
         Self::ListCursor,
         Self::OutageCursor,
+        Self::Email,
     ];
 
     /// Two of this form that nothing ever had. Texts have the shape of A's, letter for letter, so that a rule about what is
@@ -72,6 +77,7 @@ impl Form {
         let make = |digit: i64| match self {
             Self::Id => phantom_id(),
             Self::Text => format!("nobodys-name-{digit}"),
+            Self::Email => format!("nobodys-mail-{digit}@example.com"),
             Self::Hash => format!("{digit}").repeat(64),
             Self::ChainCursor => cursor(json!({ "s": 1_000_000 + digit })),
             Self::PlatformCursor => cursor(json!({ "p": [1_000_000 + digit, 1_000_000 + digit] })),
@@ -105,6 +111,11 @@ const GIVE: &str = "mutation($id: ID!, $reason: String!) {
     feature: grantEntitlement(input: {tenantId: $id, kind: FEATURE, key: \"max_users\", reason: $reason}) { grant { id } }
     quota: grantEntitlement(input: {tenantId: $id, kind: QUOTA, key: \"max_users\", amount: 3, reason: $reason,
       expiresAt: \"2100-01-01T00:00:00Z\"}) { grant { id } } }";
+const ROLE: &str = "mutation($input: SetRoleInput!) { setRole(input: $input) { role { key } } }";
+const INVITE: &str = "mutation($input: InviteMemberInput!) { inviteMember(input: $input) { token member { id } } }";
+const ACCEPT: &str = "mutation($token: String!) {
+    acceptInvitation(input: {token: $token, password: \"an unusual sentence\"}) { member { id } } }";
+const LINK: &str = "mutation($id: ID!) { makePasswordLink(input: {id: $id}) { token } }";
 const GRANT_PARTNER: &str =
     "mutation($input: GrantPartnerAccessInput!) { grantPartnerAccess(input: $input) { access { version } } }";
 const ENTRIES: &str =
@@ -141,6 +152,8 @@ impl Neighbours {
             names: Vec::new(),
             a_quotas: Default::default(),
             a_grant: String::new(),
+            a_member: String::new(),
+            b_member: String::new(),
         };
         for _ in 0..entries {
             neighbours.happen_in_a().await;
@@ -156,6 +169,10 @@ impl Neighbours {
         neighbours.have_usage(&neighbours.a, &neighbours.a_service).await;
         neighbours.have_partners().await;
         neighbours.have_keys().await;
+        neighbours.b_member =
+            neighbours.have_members(&neighbours.b, &neighbours.service, "tenants-mail-6@example.com").await;
+        neighbours.a_member =
+            neighbours.have_members(&neighbours.a, &neighbours.a_service, "annexed-mail-5@example.com").await;
         neighbours.use_flags().await;
         neighbours.have_environments().await;
         neighbours.use_idempotency_keys().await;
@@ -320,6 +337,29 @@ impl Neighbours {
         }
     }
 
+    /// A role, an active member who has it and a link, and one who is invited; answers the id of the former.
+    async fn have_members(&self, tenant: &Tenant, service: &Client, email: &str) -> String {
+        let role = json!({ "key": "settings", "description": tenant.canary, "scopes": ["auth:tenant:read"] });
+        service.ok(ROLE, json!({ "input": role })).await;
+        let invite = async |email: &str| {
+            let input = json!({ "email": email, "name": tenant.canary, "roles": ["settings"] });
+            service.ok(INVITE, json!({ "input": input })).await["inviteMember"].clone()
+        };
+        let invited = invite(email).await;
+        invite(&format!("second-{email}")).await;
+        let (id, token) = (&invited["member"]["id"], &invited["token"]);
+        service.without_token().ok(ACCEPT, json!({ "token": token })).await;
+        service.ok(LINK, json!({ "id": id })).await;
+        // Of no schedule's time.
+        let seat = format!(
+            "insert into tenantry.member_seats (tenant_id, change_id, amount, created_at)
+             values ('{}', gen_random_uuid(), -1, '2100-01-01T00:00:00Z')",
+            tenant.id
+        );
+        self.app.database.superuser().await.execute_unprepared(&seat).await.unwrap();
+        id.as_str().unwrap().to_owned()
+    }
+
     /// A definition with everything, and in both tenants a value and a change that waits.
     async fn use_flags(&self) {
         let admin = &self.admin;
@@ -375,6 +415,8 @@ impl Neighbours {
             name("outage id", text(&outage["node"]["id"]), Form::Id),
             name("reservation id", self.a_quotas[0].clone(), Form::Id),
             name("boost id", self.a_quotas[1].clone(), Form::Id),
+            name("member id", self.a_member.clone(), Form::Id),
+            name("member's address", "annexed-mail-5@example.com".to_owned(), Form::Email),
             name("grant id", self.a_grant.clone(), Form::Id),
             name("flag change", text(&changes["flagChangeRequests"][0]["id"]), Form::Id),
             name("slug", self.a.slug.clone(), Form::Text),

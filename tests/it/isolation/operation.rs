@@ -106,7 +106,7 @@ impl Schema {
 
     /// Whether a service can hold what the field asks for.
     pub fn for_services(&self, field: &Field) -> bool {
-        permission(&field.parent, &field.name).is_none_or(|permission| permission.audience == Audience::Anyone)
+        permission(&field.parent, &field.name).is_none_or(|permission| permission.audience != Audience::Platform)
     }
 
     /// Every place in the field's arguments that takes text.

@@ -165,7 +165,7 @@ async fn make_template() {
 pub fn config(overrides: &str) -> Config {
     let folder = folder();
     let base = format!(
-        "[server]\npublic_url = \"http://tenantry.test\"\n[keys]\nmaster_key_file = \"{}\"\n[data]\ndir = \"{}\"\n[worker]\ninterval = \"200ms\"\n[provisioning]\nlayers = []\n[isolation]\nprobe_interval = \"0s\"\n",
+        "[server]\npublic_url = \"http://tenantry.test\"\n[keys]\nmaster_key_file = \"{}\"\n[data]\ndir = \"{}\"\n[worker]\ninterval = \"200ms\"\n[provisioning]\nlayers = []\n[isolation]\nprobe_interval = \"0s\"\n[members]\nhashing_memory_kib = 1024\nhashing_iterations = 1\n",
         folder.join("master.key").display(),
         folder.join("data").display()
     );
