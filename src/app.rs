@@ -105,8 +105,8 @@ impl App {
         let usage = Usage::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.usage.clone());
         let members = Members::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.members.clone())?;
         let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
-        let directory =
-            Directory::new(isolation.clone(), tenancy.clone(), tenant_keys.clone(), config.directory.clone());
+        let (keys, limits) = (tenant_keys.clone(), config.directory.clone());
+        let directory = Directory::new(isolation.clone(), tenancy.clone(), keys, members.clone(), limits);
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
         let templates = Templates::new(isolation.clone(), cells.clone(), &config);
         let parts = provisioning::Parts {

@@ -118,7 +118,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 25] = [
+const TASKS: [Task; 26] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -191,6 +191,11 @@ const TASKS: [Task; 25] = [
             async { app.members.purge_links().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
                 .boxed()
         },
+    },
+    Task {
+        name: "directories",
+        every: TimeDelta::seconds(10),
+        run: |app| async { app.directory.sync_due().await.map(|_| Left::Nothing) }.boxed(),
     },
     Task {
         name: "cells",

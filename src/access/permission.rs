@@ -483,6 +483,8 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.configureDirectory", "directory.configure", Scope::DirectoryWrite, Anyone, Write),
     rule("Mutation.removeDirectory", "directory.remove", Scope::DirectoryWrite, Anyone, Write),
     rule("Mutation.testDirectory", "directory.test", Scope::DirectoryWrite, Anyone, Write),
+    rule("Query.directorySyncs", "directory.listSyncs", Scope::DirectoryRead, Anyone, Read),
+    rule("Mutation.syncDirectory", "directory.sync", Scope::DirectoryWrite, Anyone, Write),
     rule("Mutation.permitDirectory", "directory.permit", Scope::DirectoryWrite, Platform, Write),
     rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
     rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     isolation::{Conditions, TenantScope},
     journal::Entry,
+    members::{Shipped, scopes_of},
     platform::secret::Secret,
     tenant_keys::Sealed,
 };
@@ -65,6 +66,7 @@ impl Directory {
     ) -> Result<View> {
         let settings = wanted.check(&self.reach, self.isolation.clock().now())?;
         self.tenancy.get(scope).await?;
+        self.check_roles(scope, &settings).await?;
         for is_last in [false, true] {
             let sealed = match &secret.0 {
                 Some(secret) => Some(self.keys.seal(scope, seal::PURPOSE, secret.expose().as_bytes()).await?),
@@ -79,6 +81,23 @@ impl Directory {
             }
         }
         Err(Error::unavailable("a data key was destroyed before what it sealed was stored"))
+    }
+
+    /// Roles have to be there, and nobody gives more than it has itself.
+    async fn check_roles(&self, scope: &TenantScope, settings: &Settings) -> Result<()> {
+        let own = self.members.own_roles(scope).await?;
+        let is_known = |role: &String| Shipped::find(role).is_some() || own.iter().any(|known| known.key == *role);
+        let mut given = Vec::new();
+        for (field, roles) in settings.roles() {
+            if !roles.iter().all(is_known) {
+                return Err(Error::invalid(field, "names a role that the tenant has not"));
+            }
+            given.extend(roles);
+        }
+        if scopes_of(given, &own).without(scope.caller().scopes).is_empty() {
+            return Ok(());
+        }
+        Err(Error::forbidden("the roles of roleMappings and defaultRoles have scopes that you do not have yourself"))
     }
 
     /// None where the data key is gone.

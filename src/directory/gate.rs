@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_server_that_fails_rests_and_is_tried_by_one_at_a_time() {
-        let limits = crate::config::Config::from_toml(&["directory.failures = 2\ndirectory.pause = \"30s\""]).unwrap().directory;
+        let limits =
+            crate::config::Config::from_toml(&["directory.failures = 2\ndirectory.pause = \"30s\""]).unwrap().directory;
         let (mut breaker, now) = (Breaker::default(), DateTime::<Utc>::UNIX_EPOCH);
         breaker.fail(now);
         assert!(breaker.may_try(now, &limits), "once is not often");

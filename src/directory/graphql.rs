@@ -4,8 +4,8 @@ use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 
 use super::{
-    Directory, NewAttributes, NewMapping, NewPermit, NewSecret, NewSettings, Permit, Person, Preset, ProbeReport, ProbeStep,
-    StepKind, View,
+    Directory, NewAttributes, NewMapping, NewPermit, NewSecret, NewSettings, Permit, Person, Preset, ProbeReport,
+    ProbeStep, StepKind, View,
     settings::{Certificate, NestedGroups, RoleMapping},
 };
 use crate::{
@@ -470,8 +470,7 @@ impl DirectoryMutation {
     async fn permit_directory(&self, ctx: &Context<'_>, input: PermitDirectoryInput) -> Result<PermitDirectoryPayload> {
         let scope = enter_platform(ctx, "Mutation")?;
         let conditions = conditions(ctx, input.expected_version);
-        let wanted =
-            NewPermit { plain_text: input.plain_text, unverified: input.unverified, reason: input.reason };
+        let wanted = NewPermit { plain_text: input.plain_text, unverified: input.unverified, reason: input.reason };
         let tenant = TenantId::parse(&input.tenant_id)?;
         let Permit { plain_text, unverified, reason, version, updated_at } =
             handle(ctx)?.set_permit(&scope, tenant, wanted, &conditions).await?;

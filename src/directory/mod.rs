@@ -21,10 +21,12 @@ mod seal;
 mod settings;
 mod sign_in;
 mod store;
+pub mod sync;
 
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use tokio::sync::Semaphore;
 
 pub use self::{
     configure::{NewSecret, View},
@@ -42,6 +44,7 @@ use crate::{
     config,
     error::Result,
     isolation::{Isolation, TenantScope},
+    members::Members,
     platform::{outbound::Reach, secret::Secret},
     tenancy::Tenancy,
     tenant_keys::TenantKeys,
@@ -53,7 +56,10 @@ pub struct Directory {
     isolation: Isolation,
     tenancy: Tenancy,
     keys: TenantKeys,
+    members: Members,
     gates: Gates,
+    /// Synchronisations that this server works on at once.
+    syncs: Arc<Semaphore>,
     reach: Arc<Reach>,
     limits: Arc<config::Directory>,
 }
@@ -67,13 +73,20 @@ struct Live {
 }
 
 impl Directory {
-    pub fn new(isolation: Isolation, tenancy: Tenancy, keys: TenantKeys, limits: config::Directory) -> Self {
+    pub fn new(
+        isolation: Isolation,
+        tenancy: Tenancy,
+        keys: TenantKeys,
+        members: Members,
+        limits: config::Directory,
+    ) -> Self {
         keys.reseal_with(Arc::new({
             let isolation = isolation.clone();
             move |keys, scope, version| seal::reseal(isolation.clone(), keys, scope, version).boxed()
         }));
         let reach = Arc::new(Reach::new(&limits.allowed_networks));
-        Self { isolation, tenancy, keys, gates: Gates::new(), reach, limits: Arc::new(limits) }
+        let (gates, syncs) = (Gates::new(), Arc::new(Semaphore::new(limits.syncs_at_once)));
+        Self { isolation, tenancy, keys, members, gates, syncs, reach, limits: Arc::new(limits) }
     }
 
     /// The tenant's directory, its secret opened; none where none is configured.

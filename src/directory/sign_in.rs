@@ -1,8 +1,9 @@
 //! Signing in by a directory: search for the person as its reader, then bind as the person, on a connection of its own.
 
 use super::{
-    Directory, Lacking, Live, Person, configure, groups,
+    Directory, Lacking, Live, Person, configure,
     gate::Gate,
+    groups,
     ldap::{Search, Session, Trouble, within},
     person::attributes,
 };
@@ -56,8 +57,10 @@ impl Directory {
         metrics::counter!("tenantry_directory_sign_ins_total", "outcome" => counted).increment(1);
         outcome.map_err(|refused| match refused {
             Refused::Wrong => Error::new(Kind::Unauthenticated, "login or password is wrong"),
-            Refused::Lacking(lacking) => Error::forbidden("the directory's entry of this person lacks what a member needs")
-                .with(serde_json::json!({ "lacking": lacking })),
+            Refused::Lacking(lacking) => {
+                Error::forbidden("the directory's entry of this person lacks what a member needs")
+                    .with(serde_json::json!({ "lacking": lacking }))
+            }
             Refused::Trouble(trouble) => {
                 tracing::warn!(tenant = %scope.tenant(), %trouble, "a directory cannot be asked");
                 Error::new(Kind::Unavailable, "the tenant's directory cannot be asked right now").because(trouble)
@@ -93,11 +96,7 @@ impl Directory {
 
     /// The one entry with this login, and who found it where. A connection that was kept may have ended without notice: then another one
     /// is made.
-    async fn look_up(
-        &self,
-        live: &Live,
-        login: &str,
-    ) -> Result<(usize, Session, Option<super::ldap::Entry>), Refused> {
+    async fn look_up(&self, live: &Live, login: &str) -> Result<(usize, Session, Option<super::ldap::Entry>), Refused> {
         if let Some((server, mut reader)) = live.gate.take(self.isolation.clock().now(), &self.limits)
             && let Ok(found) = find(&mut reader, live, login).await
         {

@@ -57,8 +57,13 @@ pub(super) async fn lock(tx: &TenantTx) -> Result<Option<Configured>> {
 pub(super) async fn put(tx: &TenantTx, view: &View, sealed: Option<&Sealed>) -> Result<bool> {
     let settings = serde_json::to_value(&view.settings).context("write the settings of a directory")?;
     let Some(Sealed { version, bytes }) = sealed else {
-        let values =
-            [tx.tenant().into(), settings.into(), view.next_sync_at.into(), view.version.into(), view.updated_at.into()];
+        let values = [
+            tx.tenant().into(),
+            settings.into(),
+            view.next_sync_at.into(),
+            view.version.into(),
+            view.updated_at.into(),
+        ];
         tx.execute(CHANGE, values).await?;
         return Ok(true);
     };

@@ -12,6 +12,7 @@ use crate::{
     cells::graphql::{CellMutation, CellQuery},
     directory::{
         graphql::{DirectoryMutation, DirectoryQuery},
+        sync::graphql::{DirectorySyncMutation, DirectorySyncQuery},
     },
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
@@ -55,7 +56,7 @@ pub struct Query(
 
 /// Who may ask: services, and members.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityQuery(OAuthQuery, MemberQuery, DirectoryQuery);
+pub struct IdentityQuery(OAuthQuery, MemberQuery, DirectoryQuery, DirectorySyncQuery);
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
@@ -88,7 +89,7 @@ pub struct Mutation(
 
 /// Who may ask: services, and members.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityMutation(OAuthMutation, MemberMutation, DirectoryMutation);
+pub struct IdentityMutation(OAuthMutation, MemberMutation, DirectoryMutation, DirectorySyncMutation);
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]

@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn what_was_not_asked_for_is_refused() {
-        let bind = element(BIND_RESPONSE, &[&[ENUMERATED, 1, 0][..], &element(OCTETS, b""), &element(OCTETS, b"")].concat());
+        let bind =
+            element(BIND_RESPONSE, &[&[ENUMERATED, 1, 0][..], &element(OCTETS, b""), &element(OCTETS, b"")].concat());
         for frame in [message(4, &done(0)), message(3, &bind), message(3, &element(0x69, b"")), message(0, &done(0))] {
             assert!(of_search(&frame).is_err(), "{frame:?}");
         }

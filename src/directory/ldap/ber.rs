@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn lengths_that_ldap_does_not_have_are_refused() {
-        for bytes in [&[0x30, 0x80, 0, 0][..], &[0x30, 0x85, 0, 0, 0, 0, 0], &[0x30, 0xff], &[0x30], &[], &[0x30, 2, 0]] {
+        for bytes in [&[0x30, 0x80, 0, 0][..], &[0x30, 0x85, 0, 0, 0, 0, 0], &[0x30, 0xff], &[0x30], &[], &[0x30, 2, 0]]
+        {
             assert!(Reader::new(bytes).next().is_err(), "{bytes:?}");
         }
         assert_eq!(Reader::new(&[0x1f, 0]).next(), Err(Broken("a tag of one byte")));

@@ -59,9 +59,9 @@ impl From<SearchEntry> for Entry {
 #[cfg(test)]
 impl Entry {
     pub(in crate::directory) fn made(dn: &str, attributes: &[(&str, &[&[u8]])]) -> Self {
-        let attributes = attributes.iter().map(|(name, values)| {
-            (name.to_ascii_lowercase(), values.iter().map(|value| value.to_vec()).collect())
-        });
+        let attributes = attributes
+            .iter()
+            .map(|(name, values)| (name.to_ascii_lowercase(), values.iter().map(|value| value.to_vec()).collect()));
         Self { dn: dn.to_owned(), attributes: attributes.collect() }
     }
 }
@@ -76,12 +76,7 @@ mod tests {
         // A GUID may be valid UTF-8 by chance.
         let entry = Entry::made(
             "cn=a",
-            &[
-                ("objectGUID", &[&guid]),
-                ("entryUUID", &[b"4b6e"]),
-                ("raw", &[&[0xff, 1]]),
-                ("none", &[b""]),
-            ],
+            &[("objectGUID", &[&guid]), ("entryUUID", &[b"4b6e"]), ("raw", &[&[0xff, 1]]), ("none", &[b""])],
         );
         assert_eq!(entry.identifier("OBJECTGUID").unwrap(), "00112233-4455-6677-8899-aabbccddeeff");
         assert_eq!(entry.identifier("entryuuid").unwrap(), "4b6e");

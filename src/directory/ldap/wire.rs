@@ -26,7 +26,10 @@ const LARGEST_MESSAGE: usize = 8 << 20;
 pub(super) type Ended = Arc<OnceLock<Trouble>>;
 
 /// Reads one message; `None` where the line ends between two.
-pub(super) async fn read_message(from: &mut (impl AsyncRead + Unpin), largest: usize) -> Result<Option<Vec<u8>>, Trouble> {
+pub(super) async fn read_message(
+    from: &mut (impl AsyncRead + Unpin),
+    largest: usize,
+) -> Result<Option<Vec<u8>>, Trouble> {
     let mut frame = vec![0; 2];
     if from.read(&mut frame[..1]).await.map_err(lost)? == 0 {
         return Ok(None);

@@ -98,7 +98,8 @@ impl NewAttributes {
     }
 }
 
-const RULE: &str = "must be the name of an attribute (RFC 4512, section 2.5): a letter, then letters, digits and '-', at most 100";
+const RULE: &str =
+    "must be the name of an attribute (RFC 4512, section 2.5): a letter, then letters, digits and '-', at most 100";
 
 fn is_description(name: &str) -> bool {
     (1..=100).contains(&name.len())

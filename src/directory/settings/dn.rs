@@ -107,12 +107,14 @@ fn attribute(text: &str) -> Option<((String, Vec<u8>), &str)> {
         name.starts_with(|first: char| first.is_ascii_alphabetic())
             && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-')
     };
-    let is_number = |name: &str| name.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    let is_number =
+        |name: &str| name.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
     if !is_descriptor(name) && !is_number(name) {
         return None;
     }
     let value_start = value.trim_start_matches(' ');
-    let (value, rest) = if let Some(hex) = value_start.strip_prefix('#') { hexadecimal(hex)? } else { plain(value_start)? };
+    let (value, rest) =
+        if let Some(hex) = value_start.strip_prefix('#') { hexadecimal(hex)? } else { plain(value_start)? };
     Some(((name.to_ascii_lowercase(), value), rest))
 }
 
@@ -148,7 +150,9 @@ fn plain(text: &str) -> Option<(Vec<u8>, &str)> {
     value.truncate(kept);
     // Of texts, capitals and runs of blanks make no difference (RFC 4518).
     let folded = match String::from_utf8(value) {
-        Ok(text) => text.to_lowercase().split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ").into_bytes(),
+        Ok(text) => {
+            text.to_lowercase().split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ").into_bytes()
+        }
         Err(bytes) => bytes.into_bytes(),
     };
     Some((folded, &text[at..]))
@@ -186,8 +190,24 @@ mod tests {
             assert!(Dn::parse(text, "dn").is_ok(), "{text}");
         }
         for text in [
-            "", "cn", "=a", "cn=a,", "cn=a,,dc=b", "cn=a+", "cn=a;dc=b", "cn=\"a\"", "cn=a<b", "cn=a\\", "cn=a\\g1",
-            "cn=#0", "cn=#zz", "c n=a", "cn=a\0", "1..2=a", "-a=b", "cn=a\ndc=b",
+            "",
+            "cn",
+            "=a",
+            "cn=a,",
+            "cn=a,,dc=b",
+            "cn=a+",
+            "cn=a;dc=b",
+            "cn=\"a\"",
+            "cn=a<b",
+            "cn=a\\",
+            "cn=a\\g1",
+            "cn=#0",
+            "cn=#zz",
+            "c n=a",
+            "cn=a\0",
+            "1..2=a",
+            "-a=b",
+            "cn=a\ndc=b",
         ] {
             assert!(Dn::parse(text, "dn").is_err(), "{text:?}");
         }

@@ -99,8 +99,17 @@ mod tests {
             assert!(Filter::of_people(text, "userFilter").is_ok(), "{text}");
         }
         for text in [
-            "(uid=ada)", "uid={login}", "({login}=ada)", "(uid:{login}:=a)", "(uid={login}", "(uid={login}))",
-            "(uid={login})(uid=a)", "", "(&)", "(uid=\\zz{login})", "(uid={login}\0)",
+            "(uid=ada)",
+            "uid={login}",
+            "({login}=ada)",
+            "(uid:{login}:=a)",
+            "(uid={login}",
+            "(uid={login}))",
+            "(uid={login})(uid=a)",
+            "",
+            "(&)",
+            "(uid=\\zz{login})",
+            "(uid={login}\0)",
         ] {
             assert!(Filter::of_people(text, "userFilter").is_err(), "{text:?}");
         }
@@ -114,6 +123,8 @@ mod tests {
         assert_eq!(filter.of_login("*)(uid=*"), "(uid=\\2a\\29\\28uid=\\2a)");
         assert_eq!(filter.of_login("a\\b\0"), "(uid=a\\5cb\\00)");
         assert_eq!(filter.of_everybody(), "(uid=*)");
+        let chain = and_equal("(&(a=b)(c=*))", "memberOf:1.2.840.113556.1.4.1941:", "cn=x");
+        assert!(ldap3::parse_filter(&chain).is_ok(), "{chain}");
         assert_eq!(and_equal("(a=b)", "member", "cn=x\\,y,dc=(z)"), "(&(a=b)(member=cn=x\\5c,y,dc=\\28z\\29))");
     }
 

@@ -139,6 +139,13 @@ impl Settings {
             != (&before.servers, &before.certificate_authorities, &before.bind_dn)
     }
 
+    /// Roles that are given, by the fields that name them.
+    pub(super) fn roles(&self) -> impl Iterator<Item = (String, &Vec<String>)> {
+        let mapped = self.role_mappings.iter().enumerate();
+        let mapped = mapped.map(|(place, mapping)| (format!("roleMappings.{place}.roles"), &mapping.roles));
+        std::iter::once(("defaultRoles".to_owned(), &self.default_roles)).chain(mapped)
+    }
+
     pub(super) fn is_plain_text(&self) -> bool {
         self.servers.iter().any(|server| server.protection() == Protection::PlainText)
     }

@@ -128,8 +128,21 @@ mod tests {
         assert_eq!(shown("ldap://10.1.2.3:1389/"), "ldap://10.1.2.3:1389");
         assert_eq!(shown("ldaps://[2606:4700::1]"), "ldaps://[2606:4700::1]:636");
         for text in [
-            "", "ldap.example.com", "http://a", "ldapi:///tmp/x", "ldaps://", "ldap:///dc=a", "ldap://a/dc=b", "ldap://a?b",
-            "ldap://u:p@a", "ldap://a b", "ldap://a:0", "ldap://a:99999", "ldap://a..b", "ldap://a#b", "ldaps://a\nb",
+            "",
+            "ldap.example.com",
+            "http://a",
+            "ldapi:///tmp/x",
+            "ldaps://",
+            "ldap:///dc=a",
+            "ldap://a/dc=b",
+            "ldap://a?b",
+            "ldap://u:p@a",
+            "ldap://a b",
+            "ldap://a:0",
+            "ldap://a:99999",
+            "ldap://a..b",
+            "ldap://a#b",
+            "ldaps://a\nb",
         ] {
             assert_eq!(parse(text).unwrap_err().field(), Some("servers.0"), "{text:?}");
         }
@@ -139,8 +152,15 @@ mod tests {
     fn addresses_in_disguise_are_the_addresses_that_they_are() {
         let reach = Reach::default();
         for text in [
-            "ldap://127.0.0.1", "ldap://127.1", "ldap://2130706433", "ldap://0x7f000001", "ldap://0177.0.0.1",
-            "ldap://[::1]", "ldap://[::ffff:127.0.0.1]", "ldap://169.254.169.254", "ldap://[fd00:ec2::254]",
+            "ldap://127.0.0.1",
+            "ldap://127.1",
+            "ldap://2130706433",
+            "ldap://0x7f000001",
+            "ldap://0177.0.0.1",
+            "ldap://[::1]",
+            "ldap://[::ffff:127.0.0.1]",
+            "ldap://169.254.169.254",
+            "ldap://[fd00:ec2::254]",
         ] {
             let refused = parse(text).unwrap().check_reach(&reach, "servers.0").unwrap_err();
             assert!(refused.message().contains("private"), "{text}");

@@ -56,8 +56,22 @@ async fn what_is_typed_is_one_value_and_names_are_what_they_are() {
     let slapd = Slapd::with_entries(&authority, &format!("{}{odd}", company()));
     let (tenant, client) = tenant_of(&app, "typed", &slapd, &authority).await;
     for login in [
-        "*", "a*", "ada)(uid=*", "*)(|(uid=*", "ada)(objectClass=*)", "ada\\", "ad\\61", "\\2a", "ada\0", "ada\n", "(ada)", "&", "!",
-        "*)(userPassword=of-ada", "uid=ada", "o(d)*",
+        "*",
+        "a*",
+        "ada)(uid=*",
+        "*)(|(uid=*",
+        "ada)(objectClass=*)",
+        "ada\\",
+        "ad\\61",
+        "\\2a",
+        "ada\0",
+        "ada\n",
+        "(ada)",
+        "&",
+        "!",
+        "*)(userPassword=of-ada",
+        "uid=ada",
+        "o(d)*",
     ] {
         assert_eq!(refused(&app, &tenant, login, "of-ada").await, Kind::Unauthenticated, "{login:?}");
     }
@@ -78,7 +92,14 @@ async fn tls_that_somebody_on_the_way_takes_away_ends_the_sign_in_before_a_secre
     sign_in(&app, &tenant, "ada", "of-ada").await.unwrap();
     // Refused, answered with success without TLS behind it, a result of another kind, more than was asked for, nothing.
     let bind_response = vec![0x30, 0x0c, 2, 1, 1, 0x61, 7, 0x0a, 1, 0, 4, 0, 4, 0];
-    for answer in [extended(2), extended(53), extended(0), bind_response.clone(), [extended(0), bind_response].concat(), Vec::new()] {
+    for answer in [
+        extended(2),
+        extended(53),
+        extended(0),
+        bind_response.clone(),
+        [extended(0), bind_response].concat(),
+        Vec::new(),
+    ] {
         let proxy = Server::start(Manner::StripTls { target: slapd.plain, answer: answer.clone() }).await;
         configure(&client, input(&[proxy.ldap()], &authority, json!({}))).await;
         assert_eq!(refused(&app, &tenant, "ada", "of-ada").await, Kind::Unavailable, "{answer:?}");

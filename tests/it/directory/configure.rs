@@ -7,7 +7,8 @@ use super::{CONFIGURE, app, configure, input, service, sign_in, tenant_of};
 use crate::support::slapd::{Authority, BASE, READER_SECRET, Slapd};
 
 const SHOW: &str = "query($id: ID) { directory(tenantId: $id) { version userFilter preset nestedGroups attributes { externalId name } } }";
-const REMOVE: &str = "mutation($version: Int) { removeDirectory(input: {expectedVersion: $version}) { directory { version } } }";
+const REMOVE: &str =
+    "mutation($version: Int) { removeDirectory(input: {expectedVersion: $version}) { directory { version } } }";
 
 fn servers() -> Vec<String> {
     vec!["ldaps://ldap.example.org".to_owned()]

@@ -122,13 +122,31 @@ async fn servers_at_addresses_that_are_not_public_are_never_connected_to() {
     let inside = Server::start(Manner::Hang).await;
     let port = inside.address.port();
     for host in [
-        "127.0.0.1", "127.1", "2130706433", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "10.0.0.1", "192.168.1.1",
-        "172.20.0.1", "169.254.169.254", "100.100.100.200", "[fd00:ec2::254]", "[fe80::1]", "[64:ff9b::7f00:1]",
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "10.0.0.1",
+        "192.168.1.1",
+        "172.20.0.1",
+        "169.254.169.254",
+        "100.100.100.200",
+        "[fd00:ec2::254]",
+        "[fe80::1]",
+        "[64:ff9b::7f00:1]",
     ] {
         let sent = input(&[format!("ldaps://{host}:{port}")], &authority, json!({}));
         let answer = client.graphql(super::CONFIGURE, json!({ "input": sent })).await;
         let error = &answer.body["errors"][0];
-        assert_eq!((answer.code(), &error["extensions"]["field"]), ("invalid_input", &json!("servers.0")), "{host} {}", answer.text);
+        assert_eq!(
+            (answer.code(), &error["extensions"]["field"]),
+            ("invalid_input", &json!("servers.0")),
+            "{host} {}",
+            answer.text
+        );
     }
     // A name says where it leads when it is used.
     configure(&client, input(&[format!("ldaps://localhost:{port}")], &authority, json!({}))).await;

@@ -6,6 +6,7 @@ mod limits;
 mod probe;
 mod servers;
 mod sign_in;
+mod sync;
 mod tls;
 
 use serde_json::{Value, json};
@@ -25,8 +26,7 @@ const CONFIGURE: &str = "mutation($input: ConfigureDirectoryInput!) { configureD
     preset servers startTls certificateAuthorities { subject issuer notAfter isAuthority } baseDn bindDn bindSecretSetAt userFilter
     groupBaseDn groupFilter nestedGroups attributes { email name externalId member } roleMappings { group roles } defaultRoles
     pageSize mostDeactivations mostDeactivationsPercent syncIntervalMinutes version plainTextPermitted unverifiedPermitted } } }";
-const PERMIT: &str =
-    "mutation($input: PermitDirectoryInput!) { permitDirectory(input: $input) { permit { plainText unverified version } } }";
+const PERMIT: &str = "mutation($input: PermitDirectoryInput!) { permitDirectory(input: $input) { permit { plainText unverified version } } }";
 const TEST: &str = "mutation($login: String) { testDirectory(input: {login: $login}) { ok person { externalId dn email name groups roles }
     steps { server step ok milliseconds reason resultCode certificates { subject issuer notAfter isAuthority } } } }";
 
@@ -44,7 +44,7 @@ async fn hasty() -> TestApp {
 }
 
 async fn service(app: &TestApp, tenant: &Tenant) -> Client {
-    app.service(tenant, "auth:directory:read auth:directory:write auth:audit:read").await
+    app.full_service(tenant).await
 }
 
 /// What a tenant sends to have this directory; further fields in `more` take the place of those here.
@@ -72,7 +72,8 @@ async fn tenant_of(app: &TestApp, slug: &str, slapd: &Slapd, authority: &Authori
 }
 
 async fn permit(app: &TestApp, tenant: &Tenant, plain_text: bool, unverified: bool) {
-    let input = json!({ "tenantId": tenant.id, "plainText": plain_text, "unverified": unverified, "reason": "of the suite" });
+    let input =
+        json!({ "tenantId": tenant.id, "plainText": plain_text, "unverified": unverified, "reason": "of the suite" });
     app.admin().await.ok(PERMIT, json!({ "input": input })).await;
 }
 

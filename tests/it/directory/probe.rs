@@ -17,7 +17,10 @@ async fn each_step_is_told_up_to_groups_and_roles() {
     let report = test(&client, Some("ada")).await;
     let all = ["NAME_LOOKUP ok", "CONNECTION ok", "TLS ok", "BIND ok", "SEARCH ok", "USER ok", "GROUPS ok"];
     assert_eq!((steps(&report), &report["ok"]), (all.map(str::to_owned).to_vec(), &json!(true)));
-    assert_eq!((&report["person"]["externalId"], &report["person"]["roles"]), (&json!(uuid_of("ada")), &json!(["admin", "member"])));
+    assert_eq!(
+        (&report["person"]["externalId"], &report["person"]["roles"]),
+        (&json!(uuid_of("ada")), &json!(["admin", "member"]))
+    );
     assert_eq!(report["person"]["groups"].as_array().unwrap().len(), 4);
     let of = |place: usize| report["steps"][place].clone();
     assert_eq!((of(0)["server"].as_str().unwrap(), &of(5)["server"]), (slapd.ldaps().as_str(), &json!(null)));
@@ -36,14 +39,38 @@ async fn a_step_that_fails_says_why_and_the_secret_is_nowhere() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let cases = [
         (vec![format!("ldaps://{gone}")], json!({}), "CONNECTION no connection: refused"),
-        (vec!["ldaps://name.that.is.nowhere.invalid".to_owned()], json!({}), "NAME_LOOKUP the server's name cannot be resolved"),
+        (
+            vec!["ldaps://name.that.is.nowhere.invalid".to_owned()],
+            json!({}),
+            "NAME_LOOKUP the server's name cannot be resolved",
+        ),
         (vec![hanging.ldaps()], json!({}), "TLS no answer in time: TLS"),
         (vec![hanging.ldap()], json!({}), "TLS no answer in time: StartTLS"),
-        (vec![slapd.ldaps()], json!({ "bindSecret": "wrong-one" }), "BIND the server answers with result code 49 (invalidCredentials)"),
-        (vec![slapd.ldaps()], json!({ "baseDn": format!("ou=gone,{BASE}") }), "SEARCH the server answers with result code 32 (noSuchObject)"),
-        (vec![slapd.ldaps()], json!({ "userFilter": "(title={login})" }), "SEARCH nobody is found by userFilter below baseDn"),
-        (vec![slapd.ldaps()], json!({ "userFilter": "(&(objectClass=*)(!(uid=x{login})))" }), "USER several entries have this login, so none of them can sign in; narrow userFilter"),
-        (vec![slapd.ldaps()], json!({ "attributes": { "email": "mobile" } }), "USER the entry uid=ada,ou=people,dc=example,dc=org lacks mobile"),
+        (
+            vec![slapd.ldaps()],
+            json!({ "bindSecret": "wrong-one" }),
+            "BIND the server answers with result code 49 (invalidCredentials)",
+        ),
+        (
+            vec![slapd.ldaps()],
+            json!({ "baseDn": format!("ou=gone,{BASE}") }),
+            "SEARCH the server answers with result code 32 (noSuchObject)",
+        ),
+        (
+            vec![slapd.ldaps()],
+            json!({ "userFilter": "(title={login})" }),
+            "SEARCH nobody is found by userFilter below baseDn",
+        ),
+        (
+            vec![slapd.ldaps()],
+            json!({ "userFilter": "(&(objectClass=*)(!(uid=x{login})))" }),
+            "USER several entries have this login, so none of them can sign in; narrow userFilter",
+        ),
+        (
+            vec![slapd.ldaps()],
+            json!({ "attributes": { "email": "mobile" } }),
+            "USER the entry uid=ada,ou=people,dc=example,dc=org lacks mobile",
+        ),
     ];
     for (servers, more, last) in cases {
         configure(&client, input(&servers, &authority, more)).await;

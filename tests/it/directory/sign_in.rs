@@ -22,7 +22,8 @@ async fn who_knows_the_password_has_groups_and_roles_and_who_does_not_is_nobody(
     assert_eq!(ada.roles, ["admin", "member"]);
     assert_eq!(sign_in(&app, &tenant, "BOB", "of-bob").await.unwrap().roles, ["member"]);
     assert!(sign_in(&app, &tenant, "eve", "of-eve").await.unwrap().roles.is_empty());
-    for (login, password) in [("ada", "of-bob"), ("ada", "OF-ADA"), ("nobody", "of-ada"), ("ada ", "x"), ("", "of-ada")] {
+    for (login, password) in [("ada", "of-bob"), ("ada", "OF-ADA"), ("nobody", "of-ada"), ("ada ", "x"), ("", "of-ada")]
+    {
         assert_eq!(refused(&app, &tenant, login, password).await, Kind::Unauthenticated, "{login} {password}");
     }
     let other = app.tenant("has-none").await;
@@ -34,7 +35,11 @@ async fn groups_count_as_they_are_configured_to() {
     let (app, authority) = (app().await, Authority::new("suite"));
     let slapd = Slapd::start(&authority);
     let (tenant, client) = tenant_of(&app, "flat", &slapd, &authority).await;
-    configure(&client, input(&[slapd.ldaps()], &authority, json!({ "nestedGroups": "NONE", "defaultRoles": ["viewer"] }))).await;
+    configure(
+        &client,
+        input(&[slapd.ldaps()], &authority, json!({ "nestedGroups": "NONE", "defaultRoles": ["viewer"] })),
+    )
+    .await;
     assert_eq!(sign_in(&app, &tenant, "ada", "of-ada").await.unwrap().roles, ["member", "viewer"]);
     let elsewhere = json!({ "groupBaseDn": format!("ou=people,{BASE}") });
     configure(&client, input(&[slapd.ldaps()], &authority, elsewhere)).await;
@@ -44,7 +49,8 @@ async fn groups_count_as_they_are_configured_to() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_of_several_people_is_nobodys_and_who_lacks_an_address_is_told() {
     let (app, authority) = (app().await, Authority::new("suite"));
-    let twins = [entry_of("cn=one", "twin", "One", "one@example.org"), entry_of("cn=two", "Twin", "Two", "two@example.org")];
+    let twins =
+        [entry_of("cn=one", "twin", "One", "one@example.org"), entry_of("cn=two", "Twin", "Two", "two@example.org")];
     let twins = twins.concat().replacen(&uuid_of("Twin"), &uuid_of("two"), 1);
     let lost = entry_of("uid=lost", "lost", "Lost", "lost@example.org").replace("mail: lost@example.org\n", "");
     let slapd = Slapd::with_entries(&authority, &format!("{}{twins}{lost}", company()));
@@ -85,7 +91,10 @@ async fn plain_text_and_unverified_servers_are_for_whom_an_operator_permits_them
     let client = service(&app, &tenant).await;
     let plain = input(&[slapd.ldap()], &authority, json!({ "startTls": false }));
     let answer = client.graphql(super::CONFIGURE, json!({ "input": plain })).await;
-    assert_eq!((answer.code(), answer.body["errors"][0]["extensions"]["field"].as_str()), ("invalid_input", Some("servers")));
+    assert_eq!(
+        (answer.code(), answer.body["errors"][0]["extensions"]["field"].as_str()),
+        ("invalid_input", Some("servers"))
+    );
     // No tenant permits it to itself.
     let own = json!({ "input": { "tenantId": tenant.id, "plainText": true, "unverified": true, "reason": "mine" } });
     assert_eq!(client.refused(super::PERMIT, own).await, "forbidden");

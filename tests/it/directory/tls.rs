@@ -30,7 +30,8 @@ async fn a_certificate_that_is_not_good_is_told_with_its_reason_and_nothing_is_s
             assert!(shown["subject"].as_str().unwrap().contains("directory of the suite"), "{shown}");
         }
     }
-    let slapd = Slapd::with(Made { certificate: authority.certificate(&good, true), settings: "", entries: &company() });
+    let slapd =
+        Slapd::with(Made { certificate: authority.certificate(&good, true), settings: "", entries: &company() });
     for servers in [[slapd.ldaps()], [slapd.ldap()]] {
         configure(&client, input(&servers, &authority, json!({}))).await;
         sign_in(&app, &tenant, "ada", "of-ada").await.unwrap();
@@ -40,7 +41,8 @@ async fn a_certificate_that_is_not_good_is_told_with_its_reason_and_nothing_is_s
     assert_eq!(refused(&app, &tenant, "ada", "of-ada").await, Kind::Unavailable);
     // Any of several will do.
     let both = format!("{}{}", other.pem, authority.pem);
-    let shown = configure(&client, input(&[slapd.ldaps()], &authority, json!({ "certificateAuthorities": both }))).await;
+    let shown =
+        configure(&client, input(&[slapd.ldaps()], &authority, json!({ "certificateAuthorities": both }))).await;
     assert_eq!(shown["certificateAuthorities"].as_array().unwrap().len(), 2);
     sign_in(&app, &tenant, "ada", "of-ada").await.unwrap();
 }
@@ -61,7 +63,8 @@ async fn authorities_that_are_none_are_refused_with_the_reason() {
         (authority.pem.repeat(21), "1 to 20 certificates"),
         (long, "64 KiB"),
     ] {
-        let sent = input(&["ldaps://ldap.example.org".to_owned()], &authority, json!({ "certificateAuthorities": pem }));
+        let sent =
+            input(&["ldaps://ldap.example.org".to_owned()], &authority, json!({ "certificateAuthorities": pem }));
         let answer = client.graphql(super::CONFIGURE, json!({ "input": sent })).await;
         let error = &answer.body["errors"][0];
         assert_eq!(error["extensions"]["field"], "certificateAuthorities", "{}", answer.text);

@@ -78,7 +78,8 @@ impl Slapd {
         let place = folder().join(format!("slapd-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(place.join("db")).unwrap();
         // A copy: where a system confines the program that it has installed, this is another one.
-        std::fs::copy("/usr/sbin/slapd", place.join("slapd")).expect("slapd is there: scripts/bootstrap.sh test installs it");
+        std::fs::copy("/usr/sbin/slapd", place.join("slapd"))
+            .expect("slapd is there: scripts/bootstrap.sh test installs it");
         std::fs::write(place.join("server.crt"), &made.certificate.0).unwrap();
         std::fs::write(place.join("server.key"), &made.certificate.1).unwrap();
         let (dir, more) = (place.display(), made.settings);
