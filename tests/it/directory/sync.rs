@@ -198,7 +198,7 @@ async fn one_whose_server_died_is_given_up_by_the_next() {
     let superuser = app.database.superuser().await;
     let running = format!(
         "insert into tenantry.directory_syncs (tenant_id, sync_id, is_dry_run, state, phase, trigger, started_by, started_at, seen_at)
-         values ('{}', gen_random_uuid(), false, 'RUNNING', 'WRITING', 'REQUEST', 'x', now(), now())",
+         values ('{}', '01890000-0000-7000-8000-000000000000', false, 'RUNNING', 'WRITING', 'REQUEST', 'x', now(), now())",
         tenant.id
     );
     sea_orm::ConnectionTrait::execute_unprepared(&superuser, &running).await.unwrap();
