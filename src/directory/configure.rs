@@ -1,5 +1,7 @@
 //! A tenant's directory as a whole: set, shown, removed.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,7 @@ use crate::{
     error::{Error, Result},
     isolation::{Conditions, TenantScope},
     journal::Entry,
-    members::{Shipped, scopes_of},
+    members::{Shipped, Source, scopes_of},
     platform::secret::Secret,
     tenant_keys::Sealed,
 };
@@ -83,7 +85,8 @@ impl Directory {
         Err(Error::unavailable("a data key was destroyed before what it sealed was stored"))
     }
 
-    /// Roles have to be there, and nobody gives more than it has itself.
+    /// Roles have to be there, and nobody gives more than it has itself. Nor does anybody say where those sign in who have more: who
+    /// names the servers could be any of them.
     async fn check_roles(&self, scope: &TenantScope, settings: &Settings) -> Result<()> {
         let own = self.members.own_roles(scope).await?;
         let is_known = |role: &String| Shipped::find(role).is_some() || own.iter().any(|known| known.key == *role);
@@ -94,10 +97,20 @@ impl Directory {
             }
             given.extend(roles);
         }
-        if scopes_of(given, &own).without(scope.caller().scopes).is_empty() {
-            return Ok(());
+        let held = scope.caller().scopes;
+        if !scopes_of(given, &own).without(held).is_empty() {
+            let rule = "the roles of roleMappings and defaultRoles have scopes that you do not have yourself";
+            return Err(Error::forbidden(rule));
         }
-        Err(Error::forbidden("the roles of roleMappings and defaultRoles have scopes that you do not have yourself"))
+        let tx = self.isolation.begin(scope).await?;
+        let members = self.members.of_source(&tx, Source::Directory).await?;
+        tx.commit_unrecorded("a read").await?;
+        let roles: BTreeSet<&String> = members.iter().flat_map(|member| &member.roles).collect();
+        if !scopes_of(roles, &own).without(held).is_empty() {
+            let rule = "members of the directory have scopes that you do not have yourself, so where they sign in is not yours to say";
+            return Err(Error::forbidden(rule));
+        }
+        Ok(())
     }
 
     /// None where the data key is gone.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::support::{
     Client, Tenant, TestApp,
-    slapd::{Authority, BASE, Slapd, company, entry_of, group, person, uuid_of},
+    slapd::{Authority, BASE, Slapd, company, entry_of, group, person},
 };
 
 const SYNC: &str =
@@ -19,8 +19,7 @@ const SYNC: &str =
 const SYNCS: &str = "query($first: Int) { directorySyncs(first: $first) { edges { node { id state phase trigger startedBy dryRun peopleRead
     changesWritten reason startedAt endedAt result { created updated unchanged deactivated skipped changes { kind email roles }
     skips { who why } } } } } }";
-const MEMBERS: &str =
-    "query($first: Int!) { members(first: $first) { edges { node { id email name roles status source externalId } } } }";
+const MEMBERS: &str = "query($first: Int!) { members(first: $first) { edges { node { id email name roles status source externalId } } } }";
 const SEATS: &str = "mutation($id: ID!, $limit: Int) { setQuota(input: {tenantId: $id, key: \"max_users\", limit: $limit, reason: \"test\"}) { quota { limit } } }";
 
 async fn full(app: &TestApp, slug: &str) -> (Tenant, Client) {
@@ -254,5 +253,12 @@ async fn nobody_maps_roles_with_scopes_that_it_has_not_or_that_are_not_there() {
         ("invalid_input", Some("defaultRoles"))
     );
     client.ok(super::CONFIGURE, sent(json!(["owner"]))).await;
-    let _ = uuid_of("ada");
+    // Nor does anybody say where those sign in who have more.
+    let slapd = Slapd::with_entries(&authority, &person("boss", "The Boss"));
+    let owner = json!({ "roleMappings": [], "defaultRoles": ["owner"] });
+    configure(&client, input(&[slapd.ldaps()], &authority, owner)).await;
+    assert_eq!(counts(&sync(&client, false, false).await), [1, 0, 0, 0, 0]);
+    let admin = tenantry::members::Shipped::find("admin").unwrap().scopes().to_string();
+    let admin = app.service(&tenant, &admin).await;
+    assert_eq!(admin.refused(super::CONFIGURE, sent(json!(["viewer"]))).await, "forbidden");
 }
