@@ -32,6 +32,7 @@ has_softhsm() { command -v softhsm2-util && [ -e /usr/lib/softhsm/libsofthsm2.so
 has_nats() { command -v nats-server || [ -x /usr/sbin/nats-server ]; }
 has_nginx() { command -v nginx || [ -x /usr/sbin/nginx ]; }
 has_openssl() { command -v openssl; }
+has_slapd() { [ -x /usr/sbin/slapd ]; }
 has_redis() { command -v redis-server; }
 has_python() { python3 -c 'import ensurepip, venv'; }
 has_postgres() { # where the server looks, see src/platform/db/embedded
@@ -54,6 +55,7 @@ collect() {
     need openssl "answers about certificates, and judges the same paths as the server does" has_openssl
     need nginx "passes certificates of clients on (no service is started)" has_nginx
     need redis-server "tenants' caches are tested in it (no service is started)" has_redis
+    need slapd "tenants' directories are tested in it (no service is started)" has_slapd
     need 'python3 python3-venv' "runs moto, which answers like AWS KMS and S3: keys and objects of tenants are tested with it" has_python
   fi
   if [ "$purpose" = ci ]; then
@@ -114,7 +116,7 @@ install_quietly() {
   fi
   "${apt[@]}" install --no-install-recommends "${packages[@]}" || status=$?
   [ -z "$quiet" ] || "${as_root[@]}" rm -f "$quiet"
-  for service in redis-server nats-server nginx; do
+  for service in redis-server nats-server nginx slapd; do
     [[ " ${packages[*]} " != *" $service "* ]] || "${as_root[@]}" update-rc.d "$service" disable || true
   done
   return "$status"

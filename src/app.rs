@@ -10,6 +10,7 @@ use crate::{
     audit::Audit,
     cells::Cells,
     config::Config,
+    directory::Directory,
     entitlements::Entitlements,
     error::{Error, Kind, Result},
     flags::Flags,
@@ -62,6 +63,7 @@ pub struct App {
     pub members: Members,
     pub sessions: Sessions,
     pub analytics: Analytics,
+    pub directory: Directory,
     pub cells: Cells,
     pub templates: Templates,
     pub provisioning: Provisioning,
@@ -116,6 +118,8 @@ impl App {
         };
         let sessions = Sessions::new(parts, &master, config.sessions.clone());
         let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
+        let (keys, limits) = (tenant_keys.clone(), config.directory.clone());
+        let directory = Directory::new(isolation.clone(), tenancy.clone(), keys, members.clone(), limits);
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
         let templates = Templates::new(isolation.clone(), cells.clone(), &config);
         let parts = provisioning::Parts {
@@ -153,6 +157,7 @@ impl App {
             members,
             sessions,
             analytics,
+            directory,
             cells,
             templates,
             provisioning,

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod cells;
 pub mod cli;
 pub mod config;
+pub mod directory;
 pub mod edge;
 pub mod entitlements;
 pub mod error;

@@ -124,7 +124,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 27] = [
+const TASKS: [Task; 28] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -205,6 +205,11 @@ const TASKS: [Task; 27] = [
             async { app.sessions.purge().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
                 .boxed()
         },
+    },
+    Task {
+        name: "directories",
+        every: TimeDelta::seconds(10),
+        run: |app| async { app.directory.sync_due().await.map(|_| Left::Nothing) }.boxed(),
     },
     Task {
         name: "cells",

@@ -37,9 +37,11 @@ mod m20261127_000033_usage_by_day;
 mod m20261127_000034_members;
 mod m20261127_000035_sessions;
 mod m20261127_000036_totp;
-mod m20261127_000041_network_rules;
 mod m20261127_000037_pki;
 mod m20261127_000038_revocation_lists;
+mod m20261127_000039_directories;
+mod m20261127_000040_directory_syncs;
+mod m20261127_000041_network_rules;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -88,6 +90,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000036_totp::Migration),
             Box::new(m20261127_000037_pki::Migration),
             Box::new(m20261127_000038_revocation_lists::Migration),
+            Box::new(m20261127_000039_directories::Migration),
+            Box::new(m20261127_000040_directory_syncs::Migration),
         ]
     }
 }

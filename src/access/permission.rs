@@ -51,10 +51,12 @@ pub enum Scope {
     SessionWrite,
     PkiRead,
     PkiWrite,
+    DirectoryRead,
+    DirectoryWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 43] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -96,6 +98,8 @@ impl Scope {
         Self::SessionWrite,
         Self::PkiRead,
         Self::PkiWrite,
+        Self::DirectoryRead,
+        Self::DirectoryWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -141,6 +145,8 @@ impl Scope {
             Self::SessionWrite => "auth:session:write",
             Self::PkiRead => "auth:pki:read",
             Self::PkiWrite => "auth:pki:write",
+            Self::DirectoryRead => "auth:directory:read",
+            Self::DirectoryWrite => "auth:directory:write",
         }
     }
 
@@ -168,8 +174,8 @@ impl Scope {
         )
     }
 
-    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials, who may issue them, network rules), and not what would lead
-    /// further: to tenants below, or to those that the tenant itself is a partner of.
+    /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials, who may issue them, a directory that says
+    /// who somebody is, network rules), and not what would lead further: to tenants below, or to those that the tenant itself is a partner of.
     pub const fn for_partners(self) -> bool {
         self.for_tenants()
             && !matches!(
@@ -183,6 +189,7 @@ impl Scope {
                     | Self::PartnerWrite
                     | Self::MemberWrite
                     | Self::SessionWrite
+                    | Self::DirectoryWrite
             )
     }
 }
@@ -301,6 +308,7 @@ impl Role {
                 MemberRead,
                 SessionRead,
                 PkiRead,
+                DirectoryRead,
             ]
             .into_iter()
             .collect(),
@@ -335,6 +343,7 @@ impl Role {
                 MemberRead,
                 SessionRead,
                 PkiRead,
+                DirectoryRead,
             ]
             .into_iter()
             .collect(),
@@ -503,6 +512,13 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.setCertificatePolicy", "certificatePolicy.set", Scope::PkiWrite, Anyone, Write),
     rule("GET./api/v1/pki/bundle.pem", "trustAnchor.bundle", Scope::PkiRead, Anyone, Read),
     rule("Mutation.checkRate", "rate.check", Scope::RateCheck, Anyone, Write),
+    rule("Query.directory", "directory.read", Scope::DirectoryRead, Anyone, Read),
+    rule("Mutation.configureDirectory", "directory.configure", Scope::DirectoryWrite, Anyone, Write),
+    rule("Mutation.removeDirectory", "directory.remove", Scope::DirectoryWrite, Anyone, Write),
+    rule("Mutation.testDirectory", "directory.test", Scope::DirectoryWrite, Anyone, Write),
+    rule("Query.directorySyncs", "directory.listSyncs", Scope::DirectoryRead, Anyone, Read),
+    rule("Mutation.syncDirectory", "directory.sync", Scope::DirectoryWrite, Anyone, Write),
+    rule("Mutation.permitDirectory", "directory.permit", Scope::DirectoryWrite, Platform, Write),
     rule("Query.cells", "cell.list", Scope::CellRead, Platform, Read),
     rule("Mutation.registerCell", "cell.register", Scope::CellWrite, Platform, Write),
     rule("Mutation.updateCell", "cell.update", Scope::CellWrite, Platform, Write),

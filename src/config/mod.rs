@@ -2,11 +2,12 @@
 
 mod analytics;
 mod dataplane;
+mod directory;
 mod environment;
 mod keys;
 mod members;
-mod sessions;
 mod pki;
+mod sessions;
 mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -18,11 +19,12 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 pub use self::{
     analytics::Analytics,
     dataplane::{Nats, Redis, Storage},
+    directory::Directory,
     environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
     members::Members,
-    sessions::Sessions,
     pki::{Pki, Tls},
+    sessions::Sessions,
     usage::{Usage, UsageStream},
 };
 use crate::platform::secret::Secret;
@@ -59,6 +61,7 @@ pub struct Config {
     pub usage: Usage,
     pub usage_stream: UsageStream,
     pub analytics: Analytics,
+    pub directory: Directory,
     pub rates: Rates,
     pub members: Members,
     pub sessions: Sessions,
@@ -310,6 +313,7 @@ impl Config {
             .with_list_parse_key("keys.next_master_key_files")
             .with_list_parse_key("keys.previous_master_key_files")
             .with_list_parse_key("tenancy.reserved_slugs")
+            .with_list_parse_key("directory.allowed_networks")
             .with_list_parse_key("provisioning.layers")
             .with_list_parse_key("provisioning.best_effort")
             .try_parsing(true);
@@ -441,6 +445,7 @@ impl Config {
         self.analytics.validate()?;
         self.tls.validate()?;
         self.pki.validate()?;
+        self.directory.validate()?;
         self.rates.validate()?;
         self.cells.validate()?;
         self.provisioning.validate()?;

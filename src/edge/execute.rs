@@ -178,6 +178,7 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         .data(app.members.clone())
         .data(app.sessions.clone())
         .data(app.analytics.clone())
+        .data(app.directory.clone())
         .data(app.entitlements.clone())
         .data(app.cells.clone())
         .data(app.templates.clone())

@@ -10,6 +10,10 @@ use crate::{
     analytics::graphql::AnalyticsQuery,
     audit::graphql::{AuditQuery, AuditSubscription},
     cells::graphql::{CellMutation, CellQuery},
+    directory::{
+        graphql::{DirectoryMutation, DirectoryQuery},
+        sync::graphql::{DirectorySyncMutation, DirectorySyncQuery},
+    },
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
@@ -54,7 +58,7 @@ pub struct Query(
 
 /// Who may ask: services, and members.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityQuery(OAuthQuery, MemberQuery, SessionQuery);
+pub struct IdentityQuery(OAuthQuery, MemberQuery, SessionQuery, DirectoryQuery, DirectorySyncQuery);
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
@@ -71,15 +75,7 @@ pub struct ConsumptionQuery(
 
 /// Where tenants are, from where they are reached, what they have there, what that is made of, and whose certificates they trust.
 #[derive(Debug, Default, MergedObject)]
-pub struct EnvironmentQuery(
-    CellQuery,
-    ProvisioningQuery,
-    TemplateQuery,
-    MoveQuery,
-    PlaneQuery,
-    NetworkQuery,
-    PkiQuery,
-);
+pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQuery, PlaneQuery, NetworkQuery, PkiQuery);
 
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
@@ -95,7 +91,14 @@ pub struct Mutation(
 
 /// Who may ask: services, and members.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityMutation(OAuthMutation, MemberMutation, SessionMutation, PkiMutation);
+pub struct IdentityMutation(
+    OAuthMutation,
+    MemberMutation,
+    SessionMutation,
+    PkiMutation,
+    DirectoryMutation,
+    DirectorySyncMutation,
+);
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]

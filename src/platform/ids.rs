@@ -150,6 +150,12 @@ id!(
 );
 
 id!(
+    /// A synchronisation of a tenant's directory: UUIDv7, listed by time.
+    DirectorySyncId,
+    uuid_v7
+);
+
+id!(
     /// A connection by which a replica hears of changes: UUIDv4.
     ListenerId,
     uuid_v4

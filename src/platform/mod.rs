@@ -11,6 +11,7 @@ pub mod ids;
 pub mod outbound;
 pub mod page;
 pub mod random;
+pub mod reach;
 pub mod secret;
 pub mod spreadsheet;
 pub mod stripes;

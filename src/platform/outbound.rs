@@ -3,7 +3,7 @@
 //! to, in bytes and in time.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -16,13 +16,14 @@ use reqwest::{
     redirect::Policy,
 };
 
+use super::reach::Reach;
 use crate::error::{Context as _, Result};
 
 /// Clones share it.
 #[derive(Clone, Debug)]
 pub struct Outbound {
     client: Client,
-    allowed: Arc<[IpNet]>,
+    reach: Reach,
 }
 
 /// Why there is no answer. It names neither address nor port that was found: who asks is not to learn what is there.
@@ -44,16 +45,16 @@ impl Outbound {
     /// `allowed`: networks that may be asked although they are private.
     #[expect(clippy::disallowed_methods, reason = "the one client for addresses that tenants name")]
     pub fn new(allowed: &[IpNet], timeout: Duration) -> Result<Self> {
-        let allowed: Arc<[IpNet]> = allowed.into();
+        let reach = Reach::new(allowed);
         let client = Client::builder()
             .timeout(timeout)
             .redirect(Policy::none())
             .no_proxy()
-            .dns_resolver(Arc::new(Public { allowed: allowed.clone() }))
+            .dns_resolver(Arc::new(Public { reach: reach.clone() }))
             .user_agent("tenantry")
             .build()
             .context("set up the client for addresses of tenants")?;
-        Ok(Self { client, allowed })
+        Ok(Self { client, reach })
     }
 
     pub async fn get(&self, url: &str, most: usize) -> Result<Vec<u8>, Failure> {
@@ -71,7 +72,7 @@ impl Outbound {
         let is_fit = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
         let host = url.host_str().filter(|_| is_fit).ok_or(Failure::Url)?;
         match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            Ok(address) if !may_ask(address, &self.allowed) => Err(Failure::Address),
+            Ok(address) if !self.reach.allows(address) => Err(Failure::Address),
             _ => Ok(url),
         }
     }
@@ -105,7 +106,7 @@ fn failed(error: reqwest::Error) -> Failure {
 
 /// Resolves names to addresses that may be asked. What is connected to is what was looked at.
 struct Public {
-    allowed: Arc<[IpNet]>,
+    reach: Reach,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -114,11 +115,11 @@ struct NotPublic;
 
 impl Resolve for Public {
     fn resolve(&self, name: Name) -> Resolving {
-        let allowed = self.allowed.clone();
+        let reach = self.reach.clone();
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             // One that may not be asked among others is an attempt to be asked there: all or nothing.
-            if found.iter().any(|address| !may_ask(address.ip(), &allowed)) {
+            if found.iter().any(|address| !reach.allows(address.ip())) {
                 return Err(NotPublic.into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
@@ -126,79 +127,9 @@ impl Resolve for Public {
     }
 }
 
-fn may_ask(address: IpAddr, allowed: &[IpNet]) -> bool {
-    let address = address.to_canonical();
-    is_public(address) || allowed.iter().any(|network| network.contains(&address))
-}
-
-/// Of the registries of special addresses (RFC 6890), whatever is not reached over the Internet.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let is_special = a == 0
-        || a >= 240
-        || address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_documentation()
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 192 && b == 0 && c == 0)
-        || (a == 192 && b == 88 && c == 99)
-        || (a == 198 && (18..20).contains(&b));
-    !is_special
-}
-
-/// Global unicast alone, without what carries an IPv4 address in it: that one may be private.
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, ..] = address.segments();
-    let carries_v4 = a == 0x2002 || (a == 0x2001 && b == 0);
-    (0x2000..0x4000).contains(&a) && !carries_v4 && !(a == 0x2001 && b == 0x0db8) && a != 0x3fff
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_not_on_the_internet_is_not_asked() {
-        for address in [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "100.64.0.1",
-            "0.0.0.0",
-            "255.255.255.255",
-            "224.0.0.1",
-            "198.18.0.1",
-            "192.0.2.1",
-            "::1",
-            "::",
-            "fe80::1",
-            "fd00:ec2::254",
-            "::ffff:10.0.0.1",
-            "64:ff9b::a00:1",
-            "2002:a00:1::",
-            "2001::1",
-            "ff02::1",
-            "2001:db8::1",
-        ] {
-            assert!(!may_ask(address.parse().unwrap(), &[]), "{address}");
-        }
-        for address in ["1.1.1.1", "172.15.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:1.1.1.1"] {
-            assert!(may_ask(address.parse().unwrap(), &[]), "{address}");
-        }
-        assert!(may_ask("10.1.2.3".parse().unwrap(), &["10.0.0.0/8".parse().unwrap()]));
-        assert!(!may_ask("192.168.1.1".parse().unwrap(), &["10.0.0.0/8".parse().unwrap()]));
-    }
 
     #[tokio::test]
     async fn urls_of_other_kinds_are_refused_before_anything_is_sent() {

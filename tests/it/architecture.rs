@@ -17,6 +17,7 @@ const RANKS: &[&[&str]] = &[
     &["health", "grants", "templates"],
     &["quotas", "flags", "pki"],
     &["rates", "entitlements", "provisioning", "usage", "members"],
+    &["directory"],
     &["moves", "probes", "analytics", "sessions"],
     &["app"],
     &["edge"],

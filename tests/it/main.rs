@@ -13,6 +13,7 @@ mod binary;
 mod bombs_over_http;
 mod cli;
 mod crash;
+mod directory;
 mod entitlements;
 mod flags;
 mod half_sent;

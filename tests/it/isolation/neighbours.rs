@@ -127,6 +127,10 @@ const PKI: &str = "mutation($anchor: String!, $mapping: [CertificateMappingInput
     setCertificatePolicy(input: {revocation: OFF, mapping: $mapping}) { policy { version } } }";
 const REVOCATION_LIST: &str =
     "mutation($pem: String!) { addRevocationList(input: {pem: $pem}) { revocationLists { id } } }";
+const DIRECTORY: &str =
+    "mutation($input: ConfigureDirectoryInput!) { configureDirectory(input: $input) { directory { version } } }";
+const PERMIT: &str = "mutation($id: ID!, $reason: String!) {
+    permitDirectory(input: {tenantId: $id, plainText: false, unverified: false, reason: $reason}) { permit { version } } }";
 const GRANT_PARTNER: &str =
     "mutation($input: GrantPartnerAccessInput!) { grantPartnerAccess(input: $input) { access { version } } }";
 const ENTRIES: &str =
@@ -187,6 +191,8 @@ impl Neighbours {
             neighbours.have_members(&neighbours.a, &neighbours.a_service, "annexed-mail-5@example.com").await;
         neighbours.have_certificates(&neighbours.b, &neighbours.service).await;
         neighbours.a_pki = neighbours.have_certificates(&neighbours.a, &neighbours.a_service).await;
+        neighbours.have_directory(&neighbours.a, &neighbours.a_service).await;
+        neighbours.have_directory(&neighbours.b, &neighbours.service).await;
         neighbours.use_flags().await;
         neighbours.have_environments().await;
         neighbours.use_idempotency_keys().await;
@@ -402,6 +408,26 @@ impl Neighbours {
         );
         self.app.database.superuser().await.execute_unprepared(&seat).await.unwrap();
         id.as_str().unwrap().to_owned()
+    }
+
+    /// A directory that nobody answers for, and a synchronisation that found that out.
+    async fn have_directory(&self, tenant: &Tenant, service: &Client) {
+        let base = format!("ou={},dc=example", tenant.canary);
+        let mapping = json!([{ "group": format!("cn=all,{base}"), "roles": ["viewer"] }]);
+        let input = json!({ "servers": ["ldaps://directory.invalid"], "baseDn": base, "bindDn": format!("cn=reader,{base}"),
+            "bindSecret": tenant.canary, "userFilter": format!("(&(o={})(uid={{login}}))", tenant.canary), "roleMappings": mapping });
+        service.ok(DIRECTORY, json!({ "input": input })).await;
+        self.admin.ok(PERMIT, json!({ "id": tenant.id, "reason": tenant.canary })).await;
+        let ended = format!(
+            "insert into tenantry.directory_syncs
+               (tenant_id, sync_id, is_dry_run, state, phase, trigger, started_by, result, reason, started_at, seen_at, ended_at)
+             values ('{0}', gen_random_uuid(), true, 'FAILED', 'ENDED', 'REQUEST', '{1}', jsonb_build_object('created', 1, 'updated', 0,
+               'unchanged', 0, 'deactivated', 0, 'skipped', 1, 'changes', jsonb_build_array(jsonb_build_object('kind', 'CREATE', 'email', '{1}',
+               'roles', jsonb_build_array('viewer'))), 'skips', jsonb_build_array(jsonb_build_object('who', '{1}', 'why', 'NO_ROLE'))), '{1}',
+               now(), now(), now())",
+            tenant.id, tenant.canary
+        );
+        self.app.database.superuser().await.execute_unprepared(&ended).await.unwrap();
     }
 
     /// A definition with everything, and in both tenants a value and a change that waits.

@@ -10,6 +10,7 @@ pub mod moto;
 pub mod nats;
 pub mod pace;
 pub mod redis;
+pub mod slapd;
 mod socket;
 pub mod softhsm;
 mod sweep;
