@@ -55,28 +55,22 @@ async fn one_session_more_than_there_may_be_ends_the_oldest() {
 
 #[tokio::test]
 async fn a_network_rule_holds_where_sessions_begin_go_on_and_are_used() {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    };
     let app = TestApp::start().await;
     let acme = app.tenant("acme").await;
-    let shut = Arc::new(AtomicBool::new(false));
-    let rule = shut.clone();
-    app.app.sessions.check_network_with(Arc::new(move |_, address| {
-        assert!(address.is_some());
-        match rule.load(Ordering::Relaxed) {
-            true => Err(tenantry::error::Error::forbidden("from here nobody comes in")),
-            false => Ok(()),
-        }
-    }));
+    let admin = app.admin().await;
+    let set = async |allowed: serde_json::Value| {
+        let set =
+            "mutation($input: SetNetworkRulesInput!) { setNetworkRules(input: $input) { networkRules { version } } }";
+        admin.ok(set, json!({ "input": { "tenantId": acme.id, "allowed": allowed } })).await;
+    };
+    let viewer = "{ viewer { subject } }";
     let anna = member(&app, &acme, "anna@example.com", &["viewer"]).await;
     assert_eq!(status(&anna.client).await, 200);
-    shut.store(true, Ordering::Relaxed);
-    assert_eq!(status(&anna.client).await, 403);
+    set(json!([{ "name": "office", "network": "203.0.113.0/24" }])).await;
+    assert_eq!(anna.client.refused(viewer, json!({})).await, "forbidden");
     assert_eq!(try_refresh(&app, &anna.refresh_token).await.code(), "forbidden");
     let tried = super::try_sign_in(&app.anonymous(), "acme", "anna@example.com", crate::members::PASSWORD).await;
     assert_eq!(tried.code(), "forbidden");
-    shut.store(false, Ordering::Relaxed);
+    set(json!([])).await;
     assert_eq!(status(&anna.client).await, 200);
 }
