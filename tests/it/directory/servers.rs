@@ -6,12 +6,14 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     task::JoinSet,
 };
 
@@ -78,10 +80,17 @@ impl Server {
     }
 }
 
-async fn serve(mut client: TcpStream, manner: Manner, heard: Arc<Mutex<Vec<u8>>>) {
+async fn serve(client: TcpStream, manner: Manner, heard: Arc<Mutex<Vec<u8>>>) {
     let mut bytes = vec![0; 64 * 1024];
+    let (mut client, told) = client.into_split();
+    let told = Arc::new(tokio::sync::Mutex::new(told));
+    let mut carried = JoinSet::new();
     let mut target = match &manner {
-        Manner::StripTls { target, .. } => Some(TcpStream::connect(target).await.unwrap()),
+        Manner::StripTls { target, .. } => {
+            let (said, target) = TcpStream::connect(target).await.unwrap().into_split();
+            carried.spawn(carry(said, told.clone()));
+            Some(target)
+        }
         _ => None,
     };
     while let Ok(length @ 1..) = client.read(&mut bytes).await {
@@ -89,21 +98,24 @@ async fn serve(mut client: TcpStream, manner: Manner, heard: Arc<Mutex<Vec<u8>>>
         match &manner {
             Manner::Hang => {}
             Manner::Say(answer) => {
-                let _ = client.write_all(answer).await;
+                let _ = told.lock().await.write_all(answer).await;
             }
             Manner::StripTls { answer, .. } => {
                 let is_start = bytes[..length].windows(22).any(|part| part == b"1.3.6.1.4.1.1466.20037");
-                let server = target.as_mut().unwrap();
                 if is_start {
-                    let _ = client.write_all(answer).await;
+                    let _ = told.lock().await.write_all(answer).await;
                 } else {
-                    let _ = server.write_all(&bytes[..length]).await;
-                    let mut said = vec![0; 64 * 1024];
-                    if let Ok(Ok(length)) = tokio::time::timeout(Duration::from_secs(1), server.read(&mut said)).await {
-                        let _ = client.write_all(&said[..length]).await;
-                    }
+                    let _ = target.as_mut().unwrap().write_all(&bytes[..length]).await;
                 }
             }
         }
+    }
+}
+
+/// What a directory says, in however many pieces.
+async fn carry(mut said: OwnedReadHalf, told: Arc<tokio::sync::Mutex<OwnedWriteHalf>>) {
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = said.read(&mut bytes).await {
+        let _ = told.lock().await.write_all(&bytes[..length]).await;
     }
 }
