@@ -108,7 +108,8 @@ impl App {
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
         let usage = Usage::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.usage.clone());
-        let members = Members::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.members.clone())?;
+        let rules = (config.members.clone(), &config.operators);
+        let members = Members::new(isolation.clone(), tenancy.clone(), quotas.clone(), rules)?;
         let parts = sessions::Parts {
             isolation: isolation.clone(),
             tenancy: tenancy.clone(),
@@ -116,7 +117,7 @@ impl App {
             oauth: oauth.clone(),
             keys: tenant_keys.clone(),
         };
-        let sessions = Sessions::new(parts, &master, config.sessions.clone());
+        let sessions = Sessions::new(parts, &master, config.sessions.clone(), config.operators.clone());
         let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
         let (keys, limits) = (tenant_keys.clone(), config.directory.clone());
         let directory = Directory::new(isolation.clone(), tenancy.clone(), keys, members.clone(), limits);

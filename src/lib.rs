@@ -23,6 +23,7 @@ pub mod keys;
 pub mod members;
 pub mod moves;
 pub mod oauth;
+pub mod operators;
 pub mod pki;
 pub mod platform;
 pub mod probes;

@@ -50,6 +50,13 @@ impl ActorKind {
     }
 }
 
+/// A person's own account, and the session that it is used in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub member: MemberId,
+    pub session: SessionId,
+}
+
 /// What a caller is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Binding {
@@ -57,11 +64,11 @@ pub enum Binding {
     /// issuers have none, and are judged by `issued_at` (Unix seconds).
     Tenant { id: TenantId, epoch: Option<i64>, issued_at: i64 },
     /// A member of this tenant, in a session that began under this access epoch of the tenant.
-    Member { id: TenantId, member: MemberId, session: SessionId, epoch: i64 },
+    Member { id: TenantId, account: Account, epoch: i64 },
     /// A service of this tenant, let into another one as its partner: made on the way in, for that one entry.
     Partner { id: TenantId },
-    /// An operator.
-    Platform { roles: Vec<Role> },
+    /// An operator: a person in a session or, without an account, who holds a token of the platform.
+    Platform { roles: Vec<Role>, account: Option<Account> },
     /// Tenantry itself.
     System,
     /// Nobody: a request without a token, which may do what is for everyone.
@@ -87,7 +94,7 @@ impl Caller {
     pub fn command_line(user: &str) -> Self {
         Self {
             subject: format!("cli:{user}"),
-            binding: Binding::Platform { roles: vec![Role::Admin] },
+            binding: Binding::Platform { roles: vec![Role::Admin], account: None },
             scopes: ScopeSet::ALL,
             origin: Origin::default(),
         }
@@ -126,10 +133,11 @@ impl Caller {
         matches!(self.binding, Binding::Platform { .. } | Binding::System)
     }
 
-    /// The member that calls, and its session.
-    pub fn member(&self) -> Option<(MemberId, SessionId)> {
+    /// The person who calls, where it does with an account of its own.
+    pub fn account(&self) -> Option<Account> {
         match self.binding {
-            Binding::Member { member, session, .. } => Some((member, session)),
+            Binding::Member { account, .. } => Some(account),
+            Binding::Platform { account, .. } => account,
             _ => None,
         }
     }

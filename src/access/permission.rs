@@ -53,10 +53,12 @@ pub enum Scope {
     PkiWrite,
     DirectoryRead,
     DirectoryWrite,
+    OperatorRead,
+    OperatorWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 45] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -100,6 +102,8 @@ impl Scope {
         Self::PkiWrite,
         Self::DirectoryRead,
         Self::DirectoryWrite,
+        Self::OperatorRead,
+        Self::OperatorWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -147,6 +151,8 @@ impl Scope {
             Self::PkiWrite => "auth:pki:write",
             Self::DirectoryRead => "auth:directory:read",
             Self::DirectoryWrite => "auth:directory:write",
+            Self::OperatorRead => "auth:operator:read",
+            Self::OperatorWrite => "auth:operator:write",
         }
     }
 
@@ -171,6 +177,8 @@ impl Scope {
                 | Self::PlaneRead
                 | Self::PlaneWrite
                 | Self::ProvisioningReport
+                | Self::OperatorRead
+                | Self::OperatorWrite
         )
     }
 
@@ -344,6 +352,7 @@ impl Role {
                 SessionRead,
                 PkiRead,
                 DirectoryRead,
+                OperatorRead,
             ]
             .into_iter()
             .collect(),
@@ -598,6 +607,16 @@ pub const PERMISSIONS: &[Permission] = &[
     public("Mutation.enrollTotp", "totp.enroll", Write),
     public("Mutation.confirmTotp", "totp.confirm", Write),
     own("Mutation.disableTotp", "totp.disable", Write),
+    rule("Query.operators", "operator.list", Scope::OperatorRead, Platform, Read),
+    public("Mutation.signInOperator", "operator.signIn", Write),
+    rule("Mutation.inviteOperator", "operator.invite", Scope::OperatorWrite, Platform, Write),
+    rule("Mutation.resendOperatorInvitation", "operator.resendInvitation", Scope::OperatorWrite, Platform, Write),
+    rule("Mutation.revokeOperatorInvitation", "operator.revokeInvitation", Scope::OperatorWrite, Platform, Write),
+    rule("Mutation.setOperatorRoles", "operator.setRoles", Scope::OperatorWrite, Platform, Write),
+    rule("Mutation.deactivateOperator", "operator.deactivate", Scope::OperatorWrite, Platform, Write),
+    rule("Mutation.reactivateOperator", "operator.reactivate", Scope::OperatorWrite, Platform, Write),
+    rule("Mutation.makeOperatorPasswordLink", "operator.makePasswordLink", Scope::OperatorWrite, Platform, Write),
+    rule("Mutation.resetOperatorTotp", "operator.resetTotp", Scope::OperatorWrite, Platform, Write),
     rule("GET./v1/rate/check", "rate.check", Scope::RateCheck, Anyone, Read),
 ];
 

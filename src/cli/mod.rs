@@ -5,6 +5,7 @@ mod audit;
 mod doctor;
 mod health;
 mod key;
+mod operator;
 mod output;
 mod serve;
 mod template;
@@ -62,6 +63,9 @@ enum Command {
     /// List or rotate the keys that sign tokens.
     #[command(subcommand)]
     Key(key::Key),
+    /// Invite and manage the people who run the platform.
+    #[command(subcommand, after_help = "Example: tenantry operator invite anna@example.com --role admin")]
+    Operator(operator::Command),
     /// Register schema templates, and roll them out to all tenants.
     #[command(subcommand)]
     Template(template::Command),
@@ -116,6 +120,7 @@ fn run(cli: Cli, output: &Output) -> Result<()> {
             Command::Export(export) => export.run(&open(config).await?, output).await,
             Command::Token(token) => token.run(&open(config).await?, output).await,
             Command::Key(key) => key.run(&open(config).await?, output).await,
+            Command::Operator(operator) => operator.run(&open(config).await?, output).await,
             Command::Template(template) => template.run(&open(config).await?, output).await,
             Command::VerifyAudit(verify) => verify.run(&open(config).await?, output).await,
             Command::Schema | Command::Config | Command::NatsSettings => unreachable!("answered above"),

@@ -6,6 +6,7 @@ mod directory;
 mod environment;
 mod keys;
 mod members;
+mod operators;
 mod pki;
 mod sessions;
 mod usage;
@@ -23,6 +24,7 @@ pub use self::{
     environment::{Cells, Moves, Provisioning, Templates},
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
     members::Members,
+    operators::Operators,
     pki::{Pki, Tls},
     sessions::Sessions,
     usage::{Usage, UsageStream},
@@ -65,6 +67,7 @@ pub struct Config {
     pub rates: Rates,
     pub members: Members,
     pub sessions: Sessions,
+    pub operators: Operators,
     pub journal: Journal,
     pub idempotency: Idempotency,
     pub worker: Worker,
@@ -314,6 +317,7 @@ impl Config {
             .with_list_parse_key("keys.previous_master_key_files")
             .with_list_parse_key("tenancy.reserved_slugs")
             .with_list_parse_key("directory.allowed_networks")
+            .with_list_parse_key("operators.allowed_networks")
             .with_list_parse_key("provisioning.layers")
             .with_list_parse_key("provisioning.best_effort")
             .try_parsing(true);
@@ -441,6 +445,7 @@ impl Config {
         self.usage.validate()?;
         self.members.validate()?;
         self.sessions.validate()?;
+        self.operators.validate()?;
         self.usage_stream.validate()?;
         self.analytics.validate()?;
         self.tls.validate()?;

@@ -122,7 +122,7 @@ fn caller(claims: &Claims, origin: Origin) -> Result<Caller> {
             let held = roles.iter().fold(ScopeSet::default(), |held, role| held.union(role.scopes()));
             // An operator's token may be made for less than its roles allow; without `scope` it is good for all of it.
             let scopes = if claims.scope.trim().is_empty() { held } else { held.intersection(asked) };
-            (Binding::Platform { roles }, scopes)
+            (Binding::Platform { roles, account: None }, scopes)
         }
     };
     Ok(Caller { subject: claims.sub.clone(), binding, scopes, origin })

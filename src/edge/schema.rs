@@ -18,6 +18,7 @@ use crate::{
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
     members::graphql::{MemberMutation, MemberQuery},
+    operators::graphql::{OperatorMutation, OperatorQuery},
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
     pki::graphql::{PkiMutation, PkiQuery},
@@ -56,9 +57,9 @@ pub struct Query(
     EnvironmentQuery,
 );
 
-/// Who may ask: services, and members.
+/// Who may ask: services, members, and operators.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityQuery(OAuthQuery, MemberQuery, SessionQuery, DirectoryQuery, DirectorySyncQuery);
+pub struct IdentityQuery(OAuthQuery, MemberQuery, SessionQuery, DirectoryQuery, DirectorySyncQuery, OperatorQuery);
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
@@ -98,6 +99,7 @@ pub struct IdentityMutation(
     PkiMutation,
     DirectoryMutation,
     DirectorySyncMutation,
+    OperatorMutation,
 );
 
 /// What tenants may use, how fast, and what they have used.

@@ -264,7 +264,7 @@ impl TenantQuery {
     async fn viewer(&self, ctx: &Context<'_>) -> Result<Viewer> {
         let caller = crate::access::graphql::caller(ctx)?;
         let roles = match &caller.binding {
-            crate::access::Binding::Platform { roles } => roles.iter().map(|role| role.name().to_owned()).collect(),
+            crate::access::Binding::Platform { roles, .. } => roles.iter().map(|role| role.name().to_owned()).collect(),
             _ => Vec::new(),
         };
         Ok(Viewer {

@@ -3,7 +3,7 @@
 use super::{
     Members,
     member::{Member, check_owners},
-    role::{self, scopes_of},
+    role,
     role_store, seats,
     store::{self, MemberFilter},
 };
@@ -46,10 +46,10 @@ impl Members {
             return Ok(answered);
         }
         let own = role_store::share(&tx).await?;
-        let roles = role::check_roles("roles", roles, &own)?;
+        let roles = own.roles().check("roles", roles)?;
         let (before, owners) = store::lock_one(&tx, id).await?;
         conditions.check_version(before.version)?;
-        let touched = scopes_of(&before.roles, &own).union(scopes_of(&roles, &own));
+        let touched = own.roles().scopes_of(&before.roles).union(own.roles().scopes_of(&roles));
         role::check_reach(scope.caller().scopes, touched)?;
         let now = tx.stamp().at;
         let member = Member { roles, version: before.version + 1, updated_at: now, ..before.clone() };
@@ -126,7 +126,7 @@ impl Members {
         let own = role_store::share(tx).await?;
         let (member, owners) = store::lock_one(tx, id).await?;
         conditions.check_version(member.version)?;
-        role::check_reach(scope.caller().scopes, scopes_of(&member.roles, &own))?;
+        role::check_reach(scope.caller().scopes, own.roles().scopes_of(&member.roles))?;
         Ok((member, owners))
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Members,
     member::{self, Member, Source, Status, check_owners},
-    role::{self},
+    role,
     role_store,
     seats::{self, Seats},
     store,
@@ -95,7 +95,7 @@ impl Members {
         let mut taken = self.addresses(tx, source, changes).await?;
         let mut plan = Plan::default();
         for (place, change) in changes.iter().enumerate() {
-            let step = Step { source, own: &own, known: &known, seats: seats.amount(), now: tx.stamp().at };
+            let step = Step { source, roles: own.roles(), known: &known, seats: seats.amount(), now: tx.stamp().at };
             if let Err(error) = step.plan(change, &mut plan, &mut owners, &mut taken) {
                 plan.applied.refused.push((place, error));
             }
@@ -178,7 +178,7 @@ impl Taken {
 /// What a single change is decided on.
 struct Step<'a> {
     source: Source,
-    own: &'a [role::OwnRole],
+    roles: role::Roles<'a>,
     known: &'a BTreeMap<MemberId, Member>,
     seats: i64,
     now: chrono::DateTime<chrono::Utc>,
@@ -246,7 +246,7 @@ impl Step<'_> {
             email: member::email("email", &known.email)?.0,
             name: member::name("name", &known.name)?,
             external_id: Some(member::external_id("externalId", &known.external_id)?),
-            roles: role::check_roles("roles", &known.roles, self.own)?,
+            roles: self.roles.check("roles", &known.roles)?,
             ..member
         })
     }

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     isolation::TenantScope,
     platform::{
-        ids::MemberId,
+        ids::{MemberId, TenantId},
         page::{LargestPage, PageInfo, PageRequest, encode},
         secret::Secret,
     },
@@ -410,12 +410,20 @@ async fn entered(ctx: &Context<'_>, type_name: &str, tenant: Option<&ID>) -> Res
     scope.ok_or_else(|| Error::invalid("tenantId", "is needed: an operator is bound to no tenant"))
 }
 
-/// The caller's own tenant, for what it does to its own account.
+/// Where the caller has its own account, for what it does to that.
 pub async fn own_account(ctx: &Context<'_>, type_name: &str) -> Result<TenantScope, Error> {
-    if access::graphql::caller(ctx)?.member().is_none() {
-        return Err(super::only_members());
+    let caller = access::graphql::caller(ctx)?;
+    match caller.account() {
+        None => Err(super::only_members()),
+        Some(_) if caller.is_platform() => among_operators(ctx, type_name),
+        Some(_) => enter_own_or(ctx, type_name, None).await?.ok_or_else(super::only_members),
     }
-    enter_own_or(ctx, type_name, None).await?.ok_or_else(super::only_members)
+}
+
+/// Where operators have their accounts, for what the present field of `type_name` asks.
+pub fn among_operators(ctx: &Context<'_>, type_name: &str) -> Result<TenantScope, Error> {
+    let (caller, permission) = (access::graphql::caller(ctx)?, access::graphql::permission_here(ctx, type_name)?);
+    TenantScope::enter_as_operator(&caller, TenantId::PLATFORM, permission)
 }
 
 pub fn handle<'a>(ctx: &Context<'a>) -> Result<&'a Members, Error> {

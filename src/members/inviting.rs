@@ -6,7 +6,7 @@ use super::{
     Members,
     link::LinkToken,
     member::{self, Member, Source, Status, check_owners},
-    role::{self, scopes_of},
+    role,
     role_store, seats,
     seats::Seats,
     store::{self, Purpose},
@@ -48,7 +48,7 @@ impl Members {
     pub async fn invite(&self, scope: &TenantScope, new: NewMember, conditions: &Conditions) -> Result<Invited> {
         let (email, _) = member::email("email", &new.email)?;
         let name = member::name("name", &new.name)?;
-        self.tenancy.get(scope).await?;
+        self.check_ground(scope).await?;
         let new = NewMember { email, name, roles: new.roles };
         let seats = self.take_seats(scope, 1).await?;
         let written = self.write_invited(scope, new, &seats, conditions).await;
@@ -72,8 +72,8 @@ impl Members {
             return Ok(Invited { member, link: None });
         }
         let own = role_store::share(&tx).await?;
-        let roles = role::check_roles("roles", &new.roles, &own)?;
-        role::check_reach(scope.caller().scopes, scopes_of(&roles, &own))?;
+        let roles = own.roles().check("roles", &new.roles)?;
+        role::check_reach(scope.caller().scopes, own.roles().scopes_of(&roles))?;
         let now = tx.stamp().at;
         let member = Member {
             id: MemberId::generate(),
@@ -153,7 +153,7 @@ impl Members {
             return Err(Error::conflict("this member has accepted its invitation").at("id"));
         }
         let own = role_store::share(tx).await?;
-        role::check_reach(caller.scopes, scopes_of(&member.roles, &own))?;
+        role::check_reach(caller.scopes, own.roles().scopes_of(&member.roles))?;
         Ok(member)
     }
 
@@ -186,8 +186,8 @@ impl Members {
     /// The way into the tenant that a link names, for whoever has the link. What the link is worth is found out there.
     pub(super) async fn follow(&self, caller: &Caller, link: &Secret) -> Result<(TenantScope, [u8; 32])> {
         let (tenant, hash) = LinkToken::read(link.expose()).ok_or_else(worthless)?;
-        let known = self.tenancy.snapshots().get(tenant).await?.ok_or_else(worthless)?;
-        if !known.tenant.may_sign_in(self.isolation.clock().now()) {
+        let ground = self.ground(tenant).await?.ok_or_else(worthless)?;
+        if ground.closed(self.isolation.clock().now()).is_some() {
             return Err(worthless());
         }
         let caller = Caller { origin: caller.origin.clone(), ..Caller::system("link") };

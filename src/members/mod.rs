@@ -1,4 +1,5 @@
-//! Members: people who belong to a tenant, their roles, how they come in, and their passwords.
+//! Members: people who belong to a tenant, their roles, how they come in, and their passwords. Operators are members of the platform itself
+//! (`ground.rs`): the same in all but their roles, and that they take no seats.
 //!
 //! *Owns*: `members`, `member_roles`, `member_links`, `member_passwords`, `member_seats`. *Rules*: nobody gives, changes or takes away
 //! more scopes than it has itself (`role.rs`); the last active owner stays (`member.rs`); an invited or active member takes a seat of the
@@ -12,6 +13,7 @@
 mod changing;
 mod directory;
 pub mod graphql;
+mod ground;
 mod inviting;
 mod jobs;
 mod link;
@@ -28,10 +30,11 @@ use std::sync::Arc;
 use self::passwords::Passwords;
 pub use self::{
     directory::{Applied, Change, Known},
+    ground::Ground,
     inviting::{Invited, NewMember},
     member::{Member, Source, Status, email_key as check_email},
     passwords::changing::only_members,
-    role::{NewRole, OWNER, OwnRole, SHIPPED, Shipped, scopes_of},
+    role::{NewRole, OWNER, OwnRole, Roles, SHIPPED, Shipped, operator_role},
     role_store::OwnRoles,
     seats::Seats,
     store::MemberFilter,
@@ -40,7 +43,7 @@ use crate::{
     access::{Audience, Effect, Permission, Scope},
     config,
     error::{Error, Result},
-    isolation::{Isolation, TenantScope, TenantTx},
+    isolation::{Isolation, NetworkRules, TenantScope, TenantTx},
     platform::{
         db::{Heard, Tx},
         ids::{MemberId, TenantId},
@@ -60,13 +63,20 @@ pub struct Members {
     /// Counts what changes of members, by tenant.
     changes: Arc<Stripes>,
     rules: Arc<config::Members>,
+    operators: Arc<NetworkRules>,
 }
 
 impl Members {
-    pub fn new(isolation: Isolation, tenancy: Tenancy, quotas: Quotas, rules: config::Members) -> Result<Self> {
+    pub fn new(
+        isolation: Isolation,
+        tenancy: Tenancy,
+        quotas: Quotas,
+        (rules, operators): (config::Members, &config::Operators),
+    ) -> Result<Self> {
         tenancy.snapshots().keep_of_tenants::<OwnRoles>();
         let passwords = Passwords::new(&rules)?;
-        Ok(Self { isolation, tenancy, quotas, passwords, changes: Arc::default(), rules: Arc::new(rules) })
+        let operators = Arc::new(ground::network_of(operators));
+        Ok(Self { isolation, tenancy, quotas, passwords, changes: Arc::default(), rules: Arc::new(rules), operators })
     }
 
     /// A member as it is in this transaction.
@@ -86,8 +96,9 @@ impl Members {
         let own = role_store::share(&tx).await?;
         tx.commit_unrecorded("a read").await?;
         let member = member.ok_or_else(Error::not_found)?;
-        scope.caller().require(&CHANGE)?;
-        role::check_reach(scope.caller().scopes, scopes_of(&member.roles, &own))
+        let change = if scope.tenant().is_platform() { &CHANGE_OPERATOR } else { &CHANGE };
+        scope.caller().require(change)?;
+        role::check_reach(scope.caller().scopes, own.roles().scopes_of(&member.roles))
     }
 
     /// Tells all replicas, when `tx` commits, that what members of the tenant may do, or their sessions, have changed. Whoever calls this
@@ -127,3 +138,5 @@ const CHANGE: Permission = Permission {
     audience: Audience::Anyone,
     effect: Effect::Write,
 };
+const CHANGE_OPERATOR: Permission =
+    Permission { name: "operator.change", scope: Some(Scope::OperatorWrite), audience: Audience::Platform, ..CHANGE };

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    access::{Scope, ScopeSet},
+    access::{self, Scope, ScopeSet},
     error::{Error, Result},
 };
 
@@ -139,30 +139,54 @@ fn check_key(key: &str) -> Result<()> {
     }
 }
 
-/// What roles of these keys may do together. Keys that there are not allow nothing.
-pub fn scopes_of<'a>(keys: impl IntoIterator<Item = &'a String>, own: &[OwnRole]) -> ScopeSet {
-    keys.into_iter().fold(ScopeSet::default(), |held, key| held.union(scopes_of_one(key, own).unwrap_or_default()))
+/// The roles that there are to have: those of a tenant, or those of operators.
+#[derive(Clone, Copy, Debug)]
+pub enum Roles<'a> {
+    /// Those that are shipped, and the tenant's own.
+    OfTenant(&'a [OwnRole]),
+    OfOperators,
 }
 
-fn scopes_of_one(key: &str, own: &[OwnRole]) -> Option<ScopeSet> {
-    let shipped = Shipped::find(key).map(Shipped::scopes);
-    shipped.or_else(|| own.iter().find(|role| role.key == key).map(OwnRole::scopes))
-}
-
-/// The keys in order, each once, all of them known.
-pub(super) fn check_roles(field: &str, keys: &[String], own: &[OwnRole]) -> Result<Vec<String>> {
-    if keys.is_empty() || keys.len() > MOST_OF_MEMBER {
-        return Err(Error::invalid(field, format!("name 1 to {MOST_OF_MEMBER}")));
+impl Roles<'_> {
+    /// What roles of these keys may do together. Keys that there are not allow nothing.
+    pub fn scopes_of<'k>(self, keys: impl IntoIterator<Item = &'k String>) -> ScopeSet {
+        keys.into_iter().fold(ScopeSet::default(), |held, key| held.union(self.scopes_of_one(key).unwrap_or_default()))
     }
-    for (index, key) in keys.iter().enumerate() {
-        if scopes_of_one(key, own).is_none() {
-            return Err(Error::invalid(format!("{field}[{index}]"), "is no role of the tenant"));
+
+    fn scopes_of_one(self, key: &str) -> Option<ScopeSet> {
+        match self {
+            Self::OfTenant(own) => {
+                let shipped = Shipped::find(key).map(Shipped::scopes);
+                shipped.or_else(|| own.iter().find(|role| role.key == key).map(OwnRole::scopes))
+            }
+            Self::OfOperators => operator_role(key).map(access::Role::scopes),
         }
     }
-    let mut keys = keys.to_vec();
-    keys.sort_unstable();
-    keys.dedup();
-    Ok(keys)
+
+    /// The keys in order, each once, all of them known.
+    pub(super) fn check(self, field: &str, keys: &[String]) -> Result<Vec<String>> {
+        if keys.is_empty() || keys.len() > MOST_OF_MEMBER {
+            return Err(Error::invalid(field, format!("name 1 to {MOST_OF_MEMBER}")));
+        }
+        for (index, key) in keys.iter().enumerate() {
+            if self.scopes_of_one(key).is_none() {
+                let rule = match self {
+                    Self::OfTenant(_) => "is no role of the tenant",
+                    Self::OfOperators => "is none of admin, support, billing, auditor",
+                };
+                return Err(Error::invalid(format!("{field}[{index}]"), rule));
+            }
+        }
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys)
+    }
+}
+
+/// A role that a person can have among operators. An application plane is no person.
+pub fn operator_role(key: &str) -> Option<access::Role> {
+    access::Role::parse(key).filter(|role| *role != access::Role::Plane)
 }
 
 /// Nobody gives, changes or takes away more than it has itself.
@@ -225,12 +249,24 @@ mod tests {
     #[test]
     fn roles_are_known_and_stand_once() {
         let own = [own("support", &["auth:audit:read"])];
-        let checked = check_roles("roles", &keys(&["support", "admin", "support"]), &own).unwrap();
+        let roles = Roles::OfTenant(&own);
+        let checked = roles.check("roles", &keys(&["support", "admin", "support"])).unwrap();
         assert_eq!(checked, ["admin", "support"]);
-        assert!(check_roles("roles", &keys(&["nobody"]), &own).is_err());
-        assert!(check_roles("roles", &[], &own).is_err());
-        assert!(scopes_of(&checked, &own).contains(Scope::AuditRead));
-        assert!(scopes_of(&keys(&["gone"]), &own).is_empty());
+        assert!(roles.check("roles", &keys(&["nobody"])).is_err());
+        assert!(roles.check("roles", &[]).is_err());
+        assert!(roles.scopes_of(&checked).contains(Scope::AuditRead));
+        assert!(roles.scopes_of(&keys(&["gone"])).is_empty());
+    }
+
+    #[test]
+    fn roles_of_operators_are_those_of_people() {
+        let roles = Roles::OfOperators;
+        assert_eq!(roles.check("roles", &keys(&["support", "admin"])).unwrap(), ["admin", "support"]);
+        for key in ["owner", "plane", "member", ""] {
+            assert_eq!(roles.check("roles", &keys(&[key])).unwrap_err().field(), Some("roles[0]"), "{key}");
+            assert!(roles.scopes_of(&keys(&[key])).is_empty(), "{key}");
+        }
+        assert_eq!(roles.scopes_of(&keys(&["admin"])), ScopeSet::ALL);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sea_orm::QueryResult;
 use uuid::Uuid;
 
-use super::role::OwnRole;
+use super::role::{OwnRole, Roles};
 use crate::{
     error::Result,
     isolation::TenantTx,
@@ -63,11 +63,23 @@ fn role(row: &QueryResult) -> Result<OwnRole> {
     })
 }
 
-/// Own roles that stay as they are until the transaction ends: what members are given of them is what was looked at.
-pub(super) async fn share(tx: &TenantTx) -> Result<Vec<OwnRole>> {
+/// Roles that stay as they are until the transaction ends: what members are given of them is what was looked at.
+#[derive(Debug)]
+pub(super) struct Shared {
+    tenant: TenantId,
+    own: Vec<OwnRole>,
+}
+
+impl Shared {
+    pub(super) fn roles(&self) -> Roles<'_> {
+        if self.tenant.is_platform() { Roles::OfOperators } else { Roles::OfTenant(&self.own) }
+    }
+}
+
+pub(super) async fn share(tx: &TenantTx) -> Result<Shared> {
     let find = format!("select {COLUMNS} from tenantry.member_roles where tenant_id = $1 order by key for share");
     let rows = tx.rows(&find, [tx.tenant().into()]).await?;
-    rows.iter().map(role).collect()
+    Ok(Shared { tenant: tx.tenant(), own: rows.iter().map(role).collect::<Result<_>>()? })
 }
 
 /// All own roles, held for who changes one of them.

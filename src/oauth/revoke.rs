@@ -168,7 +168,7 @@ impl OAuth {
 fn revoking(client: &Client, origin: Origin, now: DateTime<Utc>) -> Result<Owner> {
     let (subject, tenant) = (client.id.to_string(), client.tenant_id);
     if tenant.is_platform() {
-        let binding = Binding::Platform { roles: client.roles.clone() };
+        let binding = Binding::Platform { roles: client.roles.clone(), account: None };
         let caller = Caller { subject, binding, scopes: client.scopes, origin };
         return OperatorScope::enter(&Arc::new(caller), &REVOKE).map(Owner::Platform);
     }

@@ -9,7 +9,7 @@ use super::{OAuth, client::Client, refusal::Refusal, settings::delta};
 use crate::{
     access::{Audience, Caller, Claims, Effect, Origin, Permission, Role, Scope, ScopeSet},
     error::{Error, Kind, Result},
-    isolation::{Access, OperatorScope, TenantScope},
+    isolation::{OperatorScope, TenantScope},
     journal::Entry,
     platform::{
         ids::{ClientId, MemberId, SessionId, TenantId},
@@ -51,9 +51,8 @@ struct SessionClaims {
 /// A member that was proved, and the session that its token is for.
 #[derive(Clone, Debug)]
 pub struct MemberGrant {
-    pub tenant: TenantId,
-    /// The tenant's access epoch that the session began under.
-    pub epoch: i64,
+    /// The tenant, and its access epoch that the session began under. None: an operator's.
+    pub tenant: Option<(TenantId, i64)>,
     pub member: MemberId,
     pub session: SessionId,
     /// Keys of its roles.
@@ -136,7 +135,7 @@ impl OAuth {
         }
         let scope = TenantScope::enter_as_operator(&Arc::new(caller.clone()), tenant, &ISSUE)?;
         let known = self.0.tenancy.get(&scope).await?;
-        if let Some(kind) = closed(&known, begin) {
+        if let Some(kind) = known.closed(begin) {
             return Err(Error::new(kind, "the tenant's services may not sign in now"));
         }
         let (subject, tenant) = (caller.subject.clone(), Some((tenant, known.access_epoch)));
@@ -155,7 +154,7 @@ impl OAuth {
         let end = (begin + self.0.settings.token_ttl).min(grant.ends_at);
         let claims = self.claims(Grant {
             subject: grant.member.to_string(),
-            tenant: Some((grant.tenant, grant.epoch)),
+            tenant: grant.tenant,
             roles: grant.roles,
             scopes: grant.scopes,
             client: None,
@@ -170,7 +169,7 @@ impl OAuth {
     async fn open_tenant(&self, id: TenantId, now: DateTime<Utc>, origin: &Origin) -> Result<Arc<Tenant>, Refusal> {
         let known = self.0.tenancy.snapshots().get(id).await?;
         let known = known.ok_or_else(|| Refusal::tenant_closed(Kind::Unauthenticated))?;
-        match closed(&known.tenant, now) {
+        match known.tenant.closed(now) {
             Some(kind) => Err(Refusal::tenant_closed(kind)),
             None if known.tenant.network.check(origin).is_err() => Err(Refusal::network()),
             None => Ok(known.tenant.clone()),
@@ -211,15 +210,6 @@ impl OAuth {
 
 fn names(roles: &[Role]) -> Vec<String> {
     roles.iter().map(|role| role.name().to_owned()).collect()
-}
-
-/// Why nobody of the tenant may sign in now; `None` where they may.
-pub fn closed(tenant: &Tenant, now: DateTime<Utc>) -> Option<Kind> {
-    match tenant.standing().access {
-        _ if tenant.may_sign_in(now) => None,
-        Access::Closed(kind) => Some(kind),
-        Access::Open | Access::ReadOnly => Some(Kind::TenantSuspended),
-    }
 }
 
 /// What of `allowed` a token is made for (RFC 6749, section 3.3). Without a wish it is all.

@@ -9,17 +9,16 @@ use super::{
     store, totp,
 };
 use crate::{
-    access::{Audience, Binding, Caller, Effect, Permission, ScopeSet},
+    access::{Account, Audience, Binding, Caller, Effect, Permission, ScopeSet},
     error::{Error, Result},
     isolation::{Access, Standing, TenantScope, TenantTx},
     journal::Entry,
-    members::{Member, OwnRoles, Status, scopes_of},
-    oauth::{MemberGrant, closed},
+    members::{Ground, Member, Status},
+    oauth::MemberGrant,
     platform::{
         ids::{SessionId, TenantId},
         secret::Secret,
     },
-    tenancy::Snapshot,
 };
 
 /// The proof is what it takes.
@@ -53,25 +52,25 @@ impl Sessions {
     /// missing, the answer says which, and no session begins.
     pub async fn begin(&self, proof: Proof) -> Result<Begun> {
         let now = self.isolation.clock().now();
-        let known = self.tenancy.snapshots().get(proof.tenant).await?.ok_or_else(Error::unauthenticated)?;
-        if let Some(kind) = closed(&known.tenant, now) {
+        let ground = self.members.ground(proof.tenant).await?.ok_or_else(Error::unauthenticated)?;
+        if let Some(kind) = ground.closed(now) {
             return Err(Error::new(kind, "nobody of the tenant may sign in now"));
         }
-        known.tenant.network.check(&proof.origin)?;
-        let policy = self.policy_of(&known)?;
+        ground.check_network(&proof.origin)?;
+        let policy = self.policy_of(&ground)?;
         let id = SessionId::generate();
-        let tx = self.isolation.begin(&scope_of(&proof, id, &known)?).await?;
+        let tx = self.isolation.begin(&scope_of(&proof, id, &ground)?).await?;
         // One after the other for one member: so its sessions are counted, and nothing that ends them comes in between.
         let member = self.members.hold_in(&tx, proof.member).await?.ok_or_else(Error::unauthenticated)?;
         if member.status != Status::Active || member.access_epoch != proof.member_epoch {
             return Err(Error::unauthenticated());
         }
-        let scopes = scopes_of(&member.roles, &known.part::<OwnRoles>()?.0);
+        let scopes = ground.scopes_of(&member.roles)?;
         if let Some(factor) = missing_factor(&tx, &proof, &policy, scopes).await? {
             tx.commit_unrecorded("no session has begun").await?;
             return Ok(Begun::Challenged(self.challenges.issue(&proof, factor, now)));
         }
-        let session = first(id, &proof, &known, &policy, now);
+        let session = first(id, &proof, &ground, &policy, now);
         let mut entries = self.make_room(&tx, &member, &policy, now).await?;
         store::insert(&tx, &session).await?;
         entries.push(Entry::new("SessionBegan", "session", id).change(None, Some(&session))?);
@@ -112,8 +111,7 @@ impl Sessions {
         session: Session,
     ) -> Result<SignedIn> {
         let grant = MemberGrant {
-            tenant,
-            epoch: session.tenant_epoch,
+            tenant: (!tenant.is_platform()).then_some((tenant, session.tenant_epoch)),
             member: member.id,
             session: session.id,
             roles: member.roles.clone(),
@@ -147,14 +145,14 @@ async fn missing_factor(tx: &TenantTx, proof: &Proof, policy: &Policy, scopes: S
     Ok(policy.multi_factor.is_required(scopes).then_some(Factor::TotpEnrollment))
 }
 
-fn first(id: SessionId, proof: &Proof, known: &Snapshot, policy: &Policy, now: DateTime<Utc>) -> Session {
+fn first(id: SessionId, proof: &Proof, ground: &Ground, policy: &Policy, now: DateTime<Utc>) -> Session {
     let expires_at = now + policy.length();
     Session {
         id,
         member: proof.member,
         method: proof.method,
         amr: proof.amr.clone(),
-        tenant_epoch: known.tenant.access_epoch,
+        tenant_epoch: ground.access_epoch(),
         member_epoch: proof.member_epoch,
         generation: 0,
         address: proof.origin.address.map(|address| address.to_string()),
@@ -168,14 +166,20 @@ fn first(id: SessionId, proof: &Proof, known: &Snapshot, policy: &Policy, now: D
 }
 
 /// The member's own name in its tenant. That people may come in was looked at; a tenant that is being suspended lets them write this.
-fn scope_of(proof: &Proof, session: SessionId, known: &Snapshot) -> Result<TenantScope> {
-    let standing = Standing { access: Access::Open, ..known.tenant.standing() };
-    let binding = Binding::Member { id: proof.tenant, member: proof.member, session, epoch: standing.epoch };
-    let caller = Caller {
-        subject: proof.member.to_string(),
-        binding,
-        scopes: ScopeSet::default(),
-        origin: proof.origin.clone(),
+fn scope_of(proof: &Proof, session: SessionId, ground: &Ground) -> Result<TenantScope> {
+    let (subject, account) = (proof.member.to_string(), Account { member: proof.member, session });
+    let caller = |binding| {
+        Arc::new(Caller { subject, binding, scopes: ScopeSet::default(), origin: proof.origin.clone() })
     };
-    TenantScope::enter(&Arc::new(caller), proof.tenant, &standing, &BEGIN)
+    match ground {
+        Ground::Tenant(known) => {
+            let standing = Standing { access: Access::Open, ..known.tenant.standing() };
+            let binding = Binding::Member { id: proof.tenant, account, epoch: standing.epoch };
+            TenantScope::enter(&caller(binding), proof.tenant, &standing, &BEGIN)
+        }
+        Ground::Platform(_) => {
+            let binding = Binding::Platform { roles: Vec::new(), account: Some(account) };
+            TenantScope::enter_as_operator(&caller(binding), proof.tenant, &BEGIN)
+        }
+    }
 }

@@ -27,6 +27,15 @@ const END_OTHERS: Permission = Permission {
     effect: Effect::Write,
 };
 
+/// What it takes to read, or to end, sessions of others: among operators it is the platform's own to give.
+fn of_others(scope: &TenantScope, permission: Permission) -> Permission {
+    match (scope.tenant().is_platform(), permission.effect) {
+        (false, _) => permission,
+        (true, Effect::Read) => Permission { scope: Some(Scope::OperatorRead), audience: Audience::Platform, ..permission },
+        (true, Effect::Write) => Permission { scope: Some(Scope::OperatorWrite), audience: Audience::Platform, ..permission },
+    }
+}
+
 impl Sessions {
     /// Sessions that run, the newest first: of one member, or of all. Members see their own; for others' it takes a scope.
     pub async fn list(
@@ -35,8 +44,8 @@ impl Sessions {
         member: Option<MemberId>,
         page: &PageRequest,
     ) -> Result<Page<Session>> {
-        let own = scope.caller().member().map(|(member, _)| member);
-        let may_all = scope.caller().require(&READ_OTHERS);
+        let own = scope.caller().account().map(|account| account.member);
+        let may_all = scope.caller().require(&of_others(scope, READ_OTHERS));
         let member = match (member, may_all) {
             (member, Ok(())) => member,
             (None, Err(error)) => Some(own.ok_or(error)?),
@@ -44,20 +53,20 @@ impl Sessions {
             (Some(_), Err(error)) => return Err(error),
         };
         let now = self.isolation.clock().now();
-        let known = self.tenancy.snapshots().get(scope.tenant()).await?.ok_or_else(Error::not_found)?;
+        let ground = self.members.ground(scope.tenant()).await?.ok_or_else(Error::not_found)?;
         let tx = self.isolation.begin(scope).await?;
-        let page = store::list(&tx, scope.tenant(), (member, known.tenant.access_epoch), now, page).await?;
+        let page = store::list(&tx, scope.tenant(), (member, ground.access_epoch()), now, page).await?;
         tx.commit_unrecorded("a read").await?;
         Ok(page)
     }
 
     /// Ends a session at once, on every replica. Members end their own; for others' it takes a scope. To end one twice changes nothing.
     pub async fn end(&self, scope: &TenantScope, id: SessionId) -> Result<Session> {
-        let own = scope.caller().member().map(|(member, _)| member);
+        let own = scope.caller().account().map(|account| account.member);
         let tx = self.isolation.begin(scope).await?;
         let session = store::lock(&tx, id).await?;
         if session.as_ref().is_none_or(|session| own != Some(session.member)) {
-            scope.caller().require(&END_OTHERS)?;
+            scope.caller().require(&of_others(scope, END_OTHERS))?;
         }
         let session = session.ok_or_else(Error::not_found)?;
         let reason = if own == Some(session.member) { EndReason::SignedOut } else { EndReason::Ended };
@@ -66,7 +75,7 @@ impl Sessions {
 
     /// Ends the caller's own session.
     pub async fn sign_out(&self, scope: &TenantScope) -> Result<Session> {
-        let (_, id) = scope.caller().member().ok_or_else(only_members)?;
+        let id = scope.caller().account().ok_or_else(only_members)?.session;
         let tx = self.isolation.begin(scope).await?;
         let session = store::lock(&tx, id).await?.ok_or_else(Error::not_found)?;
         self.end_in(tx, &session, EndReason::SignedOut).await

@@ -11,7 +11,7 @@ use crate::{
     access,
     error::Error,
     isolation::TenantScope,
-    members::graphql::{MemberObject, MemberPayload, member_id, own_account},
+    members::graphql::{MemberObject, MemberPayload, among_operators, member_id, own_account},
     platform::{
         ids::SessionId,
         page::{LargestPage, PageInfo, PageRequest, encode},
@@ -296,7 +296,7 @@ pub struct SessionQuery;
 #[Object]
 impl SessionQuery {
     /// Sessions that run, the newest first. Without a member: your own or, with the scope `auth:session:read`, those of all members of the
-    /// tenant.
+    /// tenant. An operator who names no tenant sees those of operators: its own or, with the scope `auth:operator:read`, all.
     ///
     /// Any valid token.
     async fn sessions(
@@ -308,7 +308,7 @@ impl SessionQuery {
         #[graphql(default = 25, desc = "At most 100.")] first: i32,
         #[graphql(desc = "Cursor of the last session of the page before.")] after: Option<String>,
     ) -> Result<SessionConnection> {
-        let scope = entered(ctx, "Query", tenant_id.as_ref()).await?;
+        let scope = entered_or_own(ctx, "Query", tenant_id.as_ref()).await?;
         let member = member_id.as_ref().map(self::member_id).transpose()?;
         let request = PageRequest::new(Some(first), after, ctx.data::<LargestPage>()?.0)?;
         let page = handle(ctx)?.list(&scope, member, &request).await?;
@@ -392,12 +392,12 @@ impl SessionMutation {
         Ok(SessionPayload { session: SessionObject(handle(ctx)?.sign_out(&scope).await?) })
     }
 
-    /// Ends a session at once: one of your own or, with the scope `auth:session:write`, of anybody in the tenant. To end one twice changes
-    /// nothing.
+    /// Ends a session at once: one of your own or, with the scope `auth:session:write`, of anybody in the tenant; where an operator names no
+    /// tenant, one of an operator, which takes the scope `auth:operator:write` unless it is its own. To end one twice changes nothing.
     ///
     /// Any valid token.
     async fn end_session(&self, ctx: &Context<'_>, input: EndSessionInput) -> Result<SessionPayload> {
-        let scope = entered(ctx, "Mutation", input.tenant_id.as_ref()).await?;
+        let scope = entered_or_own(ctx, "Mutation", input.tenant_id.as_ref()).await?;
         let id: SessionId = input.id.parse().map_err(|_| Error::not_found())?;
         Ok(SessionPayload { session: SessionObject(handle(ctx)?.end(&scope, id).await?) })
     }
@@ -482,6 +482,14 @@ async fn own_unless(ctx: &Context<'_>, has_challenge: bool) -> Result<Option<Ten
         return Err(Error::unauthenticated());
     }
     own_account(ctx, "Mutation").await.map(Some)
+}
+
+/// The tenant that is named, or the caller's own; operators are among themselves where they name none.
+async fn entered_or_own(ctx: &Context<'_>, type_name: &str, tenant: Option<&ID>) -> Result<TenantScope, Error> {
+    if tenant.is_none() && access::graphql::caller(ctx)?.is_platform() {
+        return among_operators(ctx, type_name);
+    }
+    entered(ctx, type_name, tenant).await
 }
 
 async fn entered(ctx: &Context<'_>, type_name: &str, tenant: Option<&ID>) -> Result<TenantScope, Error> {

@@ -10,15 +10,14 @@ use moka::sync::Cache;
 
 use super::{Sessions, refresh::stands, store};
 use crate::{
-    access::{Binding, Caller, Claims, Origin, ScopeSet},
+    access::{Account, Binding, Caller, Claims, Origin, ScopeSet},
     error::{Error, Result},
     isolation::Isolation,
-    members::{Member, Members, OwnRoles, scopes_of},
+    members::{Ground, Member, Members, operator_role},
     platform::{
         db::Heard,
         ids::{MemberId, SessionId, TenantId},
     },
-    tenancy::{Snapshot, Tenancy},
 };
 
 const CAPACITY: u64 = 200_000;
@@ -44,7 +43,6 @@ struct Standing {
 #[derive(Debug)]
 pub(super) struct Live {
     isolation: Isolation,
-    tenancy: Tenancy,
     members: Members,
     cache: Cache<(TenantId, SessionId), Arc<Known>>,
 }
@@ -57,9 +55,11 @@ struct Claimed {
 }
 
 fn claimed(claims: &Claims) -> Result<Claimed> {
+    // Own tokens alone have a session's id; those of operators name no tenant.
+    let tenant = claims.tenant_id.unwrap_or(TenantId::PLATFORM);
     let session = claims.sid.as_deref().and_then(|sid| sid.parse().ok());
-    match (claims.tenant_id, session, claims.sub.parse()) {
-        (Some(tenant), Some(session), Ok(member)) => Ok(Claimed { tenant, session, member }),
+    match (session, claims.sub.parse()) {
+        (Some(session), Ok(member)) => Ok(Claimed { tenant, session, member }),
         _ => Err(Error::unauthenticated()),
     }
 }
@@ -68,12 +68,15 @@ impl Sessions {
     /// The member behind a verified token of a session, with the scopes of the roles that it has now.
     pub async fn caller(&self, claims: &Claims, origin: Origin) -> Result<Caller> {
         let claimed = claimed(claims)?;
-        let scopes = self.live.scopes(&claimed).await?;
-        let binding = Binding::Member {
-            id: claimed.tenant,
-            member: claimed.member,
-            session: claimed.session,
-            epoch: claims.epoch.unwrap_or_default(),
+        let (roles, scopes) = self.live.roles_and_scopes(&claimed).await?;
+        let account = Account { member: claimed.member, session: claimed.session };
+        let binding = if claimed.tenant.is_platform() {
+            // What a tenant's rules are for its members, these are for operators.
+            self.members.check_operators_network(&origin)?;
+            let roles = roles.iter().filter_map(|role| operator_role(role)).collect();
+            Binding::Platform { roles, account: Some(account) }
+        } else {
+            Binding::Member { id: claimed.tenant, account, epoch: claims.epoch.unwrap_or_default() }
         };
         Ok(Caller { subject: claims.sub.clone(), binding, scopes, origin })
     }
@@ -84,9 +87,9 @@ impl Sessions {
             Ok(claimed) => claimed,
             Err(error) => return Some(Err(error)),
         };
-        let known = self.tenancy.snapshots().cached(claimed.tenant)?;
+        let ground = self.members.cached_ground(claimed.tenant)?;
         let standing = self.live.known(&claimed)?;
-        let now = self.live.held(&claimed, standing.as_ref(), &known);
+        let now = self.live.held(&claimed, standing.as_ref(), &ground);
         Some(now.and_then(|now| still_has(caller, now)))
     }
 
@@ -105,32 +108,33 @@ impl Sessions {
 }
 
 impl Live {
-    pub(super) fn new(isolation: Isolation, tenancy: Tenancy, members: Members) -> Self {
-        Self { isolation, tenancy, members, cache: Cache::new(CAPACITY) }
+    pub(super) fn new(isolation: Isolation, members: Members) -> Self {
+        Self { isolation, members, cache: Cache::new(CAPACITY) }
     }
 
     /// What the token is good for now, wherever it is sent from.
     pub(super) async fn scopes_of(&self, claims: &Claims) -> Result<ScopeSet> {
-        self.scopes(&claimed(claims)?).await
+        self.roles_and_scopes(&claimed(claims)?).await.map(|(_, scopes)| scopes)
     }
 
-    async fn scopes(&self, claimed: &Claimed) -> Result<ScopeSet> {
-        let known = self.tenancy.snapshots().get(claimed.tenant).await?.ok_or_else(Error::unauthenticated)?;
+    async fn roles_and_scopes(&self, claimed: &Claimed) -> Result<(Vec<String>, ScopeSet)> {
+        let ground = self.members.ground(claimed.tenant).await?.ok_or_else(Error::unauthenticated)?;
         let standing = match self.known(claimed) {
             Some(standing) => standing,
             None => self.read(claimed).await?,
         };
-        self.held(claimed, standing.as_ref(), &known)
+        let scopes = self.held(claimed, standing.as_ref(), &ground)?;
+        Ok((standing.map(|standing| standing.roles).unwrap_or_default(), scopes))
     }
 
-    fn held(&self, claimed: &Claimed, standing: Option<&Standing>, known: &Snapshot) -> Result<ScopeSet> {
+    fn held(&self, claimed: &Claimed, standing: Option<&Standing>, ground: &Ground) -> Result<ScopeSet> {
         let standing = standing.ok_or_else(Error::unauthenticated)?;
         let now = self.isolation.clock().now();
-        let is_theirs = standing.member == claimed.member && standing.tenant_epoch == known.tenant.access_epoch;
+        let is_theirs = standing.member == claimed.member && standing.tenant_epoch == ground.access_epoch();
         if !is_theirs || standing.ends_at <= now {
             return Err(Error::unauthenticated());
         }
-        Ok(scopes_of(&standing.roles, &known.part::<OwnRoles>()?.0).intersection(ScopeSet::for_tenants()))
+        ground.scopes_of(&standing.roles)
     }
 
     fn known(&self, claimed: &Claimed) -> Option<Option<Standing>> {

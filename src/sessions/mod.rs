@@ -35,7 +35,7 @@ pub use self::{
     session::{EndReason, Session},
     totp::{Confirmed, Enrollment},
 };
-use self::{challenge::Challenges, live::Live, policy::OwnPolicy, refresh::RefreshTokens};
+use self::{challenge::Challenges, live::Live, policy::OwnPolicy, refresh::RefreshTokens, totp::Vault};
 use crate::{
     access::{Audience, Caller, Effect, Origin, Permission},
     config,
@@ -56,11 +56,12 @@ pub struct Sessions {
     tenancy: Tenancy,
     members: Members,
     oauth: OAuth,
-    keys: TenantKeys,
+    vault: Vault,
     live: Arc<Live>,
     refresh: Arc<RefreshTokens>,
     challenges: Arc<Challenges>,
     rules: Arc<config::Sessions>,
+    operators: Arc<config::Operators>,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -89,7 +90,7 @@ const SIGN_IN: Permission = Permission {
 };
 
 impl Sessions {
-    pub fn new(parts: Parts, master: &MasterKey, rules: config::Sessions) -> Self {
+    pub fn new(parts: Parts, master: &MasterKey, rules: config::Sessions, operators: config::Operators) -> Self {
         let Parts { isolation, tenancy, members, oauth, keys } = parts;
         tenancy.snapshots().keep_of_tenants::<OwnPolicy>();
         let resealing = isolation.clone();
@@ -97,7 +98,7 @@ impl Sessions {
             let isolation = resealing.clone();
             async move { totp::reseal(&isolation, keys, scope, version).await }.boxed()
         }));
-        let live = Arc::new(Live::new(isolation.clone(), tenancy.clone(), members.clone()));
+        let live = Arc::new(Live::new(isolation.clone(), members.clone()));
         let asked = live.clone();
         oauth.ask_sessions_with(Arc::new(move |claims| {
             let asked = asked.clone();
@@ -108,11 +109,12 @@ impl Sessions {
             tenancy,
             members,
             oauth,
-            keys,
+            vault: Vault::new(keys, master.clone()),
             live,
             refresh: Arc::new(RefreshTokens::new(master.derive("refresh tokens"))),
             challenges: Arc::new(Challenges::new(master.derive("sign-in challenges"))),
             rules: Arc::new(rules),
+            operators: Arc::new(operators),
         }
     }
 

@@ -14,8 +14,9 @@ use crate::{
     error::{Error, Result},
     isolation::{Conditions, TenantScope},
     journal::Entry,
+    members::Ground,
     platform::{db::Tx, ids::TenantId},
-    tenancy::{Part, Snapshot, TenantPart},
+    tenancy::{Part, TenantPart},
 };
 
 /// Who needs a second factor to sign in.
@@ -76,12 +77,23 @@ pub struct Policy {
 
 impl Policy {
     fn of_server(rules: &config::Sessions) -> Self {
-        let seconds = |time: std::time::Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         Self {
             session_seconds: seconds(rules.length),
             idle_seconds: seconds(rules.idle),
             most_sessions: rules.most_of_member,
             multi_factor: MultiFactor::Optional,
+            version: 0,
+            updated_at: None,
+        }
+    }
+
+    /// Operators always have a second factor: what they can do is more than any tenant's members can.
+    fn of_operators(rules: &config::Operators) -> Self {
+        Self {
+            session_seconds: seconds(rules.session_length),
+            idle_seconds: seconds(rules.session_idle),
+            most_sessions: rules.most_sessions,
+            multi_factor: MultiFactor::Required,
             version: 0,
             updated_at: None,
         }
@@ -103,6 +115,10 @@ pub struct NewPolicy {
     pub idle_seconds: Option<i64>,
     pub most_sessions: Option<i32>,
     pub multi_factor: Option<MultiFactor>,
+}
+
+fn seconds(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 const YEAR: i64 = 366 * 24 * 60 * 60;
@@ -172,8 +188,11 @@ fn policy(row: &QueryResult) -> Result<Policy> {
 }
 
 impl Sessions {
-    pub(super) fn policy_of(&self, known: &Snapshot) -> Result<Policy> {
-        Ok(known.part::<OwnPolicy>()?.0.unwrap_or_else(|| Policy::of_server(&self.rules)))
+    pub(super) fn policy_of(&self, ground: &Ground) -> Result<Policy> {
+        match ground {
+            Ground::Tenant(known) => Ok(known.part::<OwnPolicy>()?.0.unwrap_or_else(|| Policy::of_server(&self.rules))),
+            Ground::Platform(_) => Ok(Policy::of_operators(&self.operators)),
+        }
     }
 
     pub async fn policy(&self, scope: &TenantScope) -> Result<Policy> {

@@ -21,8 +21,7 @@ use crate::{
     access::Origin,
     error::{Error, Kind, Result},
     isolation::TenantTx,
-    members::{Member, OwnRoles, Status, scopes_of},
-    oauth::closed,
+    members::{Member, Status},
     platform::{
         ids::{SessionId, TenantId},
         secret::Secret,
@@ -87,16 +86,16 @@ impl Sessions {
     /// Goes on with a session: new tokens for the refresh token, which is used up.
     pub async fn refresh(&self, origin: &Origin, token: &Secret) -> Result<SignedIn> {
         let named = self.refresh.read(token).ok_or_else(over)?;
-        let known = self.tenancy.snapshots().get(named.tenant).await?.ok_or_else(over)?;
+        let ground = self.members.ground(named.tenant).await?.ok_or_else(over)?;
         let now = self.isolation.clock().now();
-        if let Some(kind) = closed(&known.tenant, now) {
+        if let Some(kind) = ground.closed(now) {
             return Err(Error::new(kind, "nobody of the tenant may sign in now"));
         }
-        known.tenant.network.check(origin)?;
+        ground.check_network(origin)?;
         let tx = self.isolation.begin(&Self::signing_in(named.tenant, origin)?).await?;
         let session = store::lock(&tx, named.session).await?.ok_or_else(over)?;
         let member = self.members.find_in(&tx, named.tenant, session.member).await?.ok_or_else(over)?;
-        if !stands(&session, &member, now) || session.tenant_epoch != known.tenant.access_epoch {
+        if !stands(&session, &member, now) || session.tenant_epoch != ground.access_epoch() {
             return Err(over());
         }
         let grace = TimeDelta::from_std(self.rules.refresh_grace).unwrap_or_default();
@@ -105,8 +104,8 @@ impl Sessions {
             Worth::Reused => return self.end_refused(tx, &session, EndReason::TokenReused).await,
             Worth::Good | Worth::JustUsed => {}
         }
-        let policy = self.policy_of(&known)?;
-        let scopes = scopes_of(&member.roles, &known.part::<OwnRoles>()?.0);
+        let policy = self.policy_of(&ground)?;
+        let scopes = ground.scopes_of(&member.roles)?;
         if policy.multi_factor.is_required(scopes) && !is_multi_factor(&session.amr) {
             return self.end_refused(tx, &session, EndReason::SecondFactorMissing).await;
         }

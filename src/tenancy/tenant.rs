@@ -166,6 +166,15 @@ impl Tenant {
         Standing { access, epoch: self.access_epoch, epoch_began: self.access_changed_at, network: &self.network }
     }
 
+    /// Why nobody of the tenant may sign in now; `None` where they may.
+    pub fn closed(&self, now: DateTime<Utc>) -> Option<Kind> {
+        match self.standing().access {
+            _ if self.may_sign_in(now) => None,
+            Access::Closed(kind) => Some(kind),
+            Access::Open | Access::ReadOnly => Some(Kind::TenantSuspended),
+        }
+    }
+
     /// Whether the tenant's services may get new tokens.
     pub fn may_sign_in(&self, now: DateTime<Utc>) -> bool {
         match self.standing().access {

@@ -19,6 +19,7 @@ const RANKS: &[&[&str]] = &[
     &["rates", "entitlements", "provisioning", "usage", "members"],
     &["directory"],
     &["moves", "probes", "analytics", "sessions"],
+    &["operators"],
     &["app"],
     &["edge"],
     &["worker"],

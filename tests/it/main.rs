@@ -26,6 +26,7 @@ mod memory;
 mod moves;
 mod network_rules;
 mod oauth;
+mod operators;
 mod outsiders;
 mod pages;
 mod partners;

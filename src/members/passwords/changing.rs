@@ -9,7 +9,7 @@ use crate::{
     members::{
         Invited, Member, Members, Status,
         inviting::worthless,
-        role::{self, scopes_of},
+        role,
         role_store,
         store::{self, Purpose},
     },
@@ -19,7 +19,7 @@ use crate::{
 impl Members {
     /// Sets the caller's own password, who knows the one before. Its sessions end, but for what the caller begins next.
     pub async fn change_password(&self, scope: &TenantScope, before: Secret, after: Secret) -> Result<Member> {
-        let (id, _) = scope.caller().member().ok_or_else(only_members)?;
+        let id = scope.caller().account().ok_or_else(only_members)?.member;
         if !self.knows_password(scope, id, before).await? {
             return Err(Error::invalid("currentPassword", "is not the member's password"));
         }
@@ -95,7 +95,7 @@ impl Members {
         let own = role_store::share(&tx).await?;
         let (member, _) = store::lock_one(&tx, id).await?;
         // Whoever sets the password can be the member.
-        role::check_reach(scope.caller().scopes, scopes_of(&member.roles, &own))?;
+        role::check_reach(scope.caller().scopes, own.roles().scopes_of(&member.roles))?;
         if member.status != Status::Active {
             return Err(Error::conflict("only an active member has a password").at("id"));
         }

@@ -1,16 +1,20 @@
 //! A second factor: time-based codes (RFC 6238), and recovery codes for who has lost the device.
 //!
-//! The secret is sealed with the tenant's key. A code works once: its step is written where it is later than the last one, so that of two
+//! The secret is sealed with the tenant's key, an operator's with the master key. A code works once: its step is written where it is later than the last one, so that of two
 //! servers that are shown the same code at once, one takes it. The step before and the step behind are good as well, for clocks that differ.
 
 mod code;
 mod recovery;
 mod store;
+mod vault;
 
 use zeroize::Zeroizing;
 
 use self::code::{SECRET_BYTES, base32};
-pub(super) use self::store::{is_set_up, reseal};
+pub(super) use self::{
+    store::{is_set_up, reseal},
+    vault::Vault,
+};
 use super::{Amr, Begun, Factor, Proof, Sessions, throttle::Attempt};
 use crate::{
     access::Origin,
@@ -20,8 +24,6 @@ use crate::{
     members::only_members,
     platform::{ids::MemberId, random, secret::Secret},
 };
-
-const PURPOSE: &str = "member-totp";
 
 /// A new secret, for the member's device: shown this once.
 #[derive(Clone, Debug)]
@@ -116,7 +118,7 @@ impl Sessions {
         let found = store::find(&tx, member).await?;
         tx.commit_unrecorded("a read").await?;
         let Some(found) = found.filter(|found| found.state == state) else { return Ok(None) };
-        let secret = self.keys.unseal(scope, &purpose(member), &found.sealed).await?;
+        let secret = self.vault.unseal(scope, member, &found.sealed).await?;
         Ok(code::step_of(code, &secret, self.isolation.clock().now()))
     }
 
@@ -142,7 +144,7 @@ impl Sessions {
         let whose = self.whose(own, origin, challenge)?;
         let (scope, member) = (whose.scope(), whose.member());
         let secret = Zeroizing::new(random::bytes::<SECRET_BYTES>());
-        let sealed = self.keys.seal(scope, &purpose(member), &*secret).await?;
+        let sealed = self.vault.seal(scope, member, &*secret).await?;
         let tx = self.isolation.begin(scope).await?;
         let found = self.members.hold_in(&tx, member).await?.ok_or_else(Error::not_found)?;
         if !store::enroll(&tx, member, &sealed).await? {
@@ -150,9 +152,9 @@ impl Sessions {
             return Err(Error::conflict(rule));
         }
         tx.commit([Entry::new("TotpEnrolled", "member", member)]).await?;
-        let issuer = self.tenancy.snapshots().get(scope.tenant()).await?.ok_or_else(Error::not_found)?;
+        let issuer = self.members.ground(scope.tenant()).await?.ok_or_else(Error::not_found)?;
         let secret = base32(&*secret);
-        let uri = code::uri(&issuer.tenant.slug, &found.email, &secret);
+        let uri = code::uri(issuer.name(), &found.email, &secret);
         Ok(Enrollment { secret: Secret::new(secret.as_str()), uri: Secret::new(uri.as_str()) })
     }
 
@@ -186,7 +188,7 @@ impl Sessions {
 
     /// Switches the caller's own second factor off, for who has a code of it.
     pub async fn disable(&self, scope: &TenantScope, code: &Secret) -> Result<()> {
-        let (member, _) = scope.caller().member().ok_or_else(only_members)?;
+        let member = scope.caller().account().ok_or_else(only_members)?.member;
         self.use_code(scope, member, code).await?;
         self.take_away(scope, member).await
     }
@@ -214,15 +216,10 @@ impl Sessions {
                 Ok(Whose::SigningIn(Self::signing_in(proof.tenant, origin)?, Box::new(proof)))
             }
             (Some(own), None) => {
-                let (member, _) = own.caller().member().ok_or_else(only_members)?;
+                let member = own.caller().account().ok_or_else(only_members)?.member;
                 Ok(Whose::Own(own, member))
             }
             (None, None) => Err(Error::unauthenticated()),
         }
     }
-}
-
-/// What a sealed secret is bound to, besides its tenant.
-fn purpose(member: MemberId) -> String {
-    format!("{PURPOSE}:{member}")
 }

@@ -1,4 +1,7 @@
-use super::{purpose, recovery};
+use super::{
+    recovery,
+    vault::{self, purpose},
+};
 use crate::{
     error::{Context as _, Result},
     isolation::{Isolation, TenantScope, TenantTx},
@@ -59,8 +62,8 @@ pub(in crate::sessions) async fn is_set_up(tx: &TenantTx, member: MemberId) -> R
 }
 
 /// False where one is confirmed already.
-pub(super) async fn enroll(tx: &TenantTx, member: MemberId, sealed: &Sealed) -> Result<bool> {
-    let Sealed { version, bytes } = sealed;
+pub(super) async fn enroll(tx: &TenantTx, member: MemberId, sealed: &vault::Sealed) -> Result<bool> {
+    let vault::Sealed { version, bytes } = sealed;
     let values = [tx.tenant().into(), member.into(), bytes.clone().into(), (*version).into(), tx.stamp().at.into()];
     Ok(tx.execute(ENROLL, values).await? == 1)
 }

@@ -11,18 +11,18 @@ use crate::{
     support::{Answer, Client, Tenant, TestApp},
 };
 
-const ENROLL: &str = "mutation($input: EnrollTotpInput!) { enrollTotp(input: $input) { secret uri } }";
-const CONFIRM: &str = "mutation($input: ConfirmTotpInput!) { confirmTotp(input: $input) {
+pub const ENROLL: &str = "mutation($input: EnrollTotpInput!) { enrollTotp(input: $input) { secret uri } }";
+pub const CONFIRM: &str = "mutation($input: ConfirmTotpInput!) { confirmTotp(input: $input) {
     recoveryCodes tokens { accessToken refreshToken session { id memberId amr } } challenge { factor } } }";
 const DISABLE: &str = "mutation($input: DisableTotpInput!) { disableTotp(input: $input) { memberId } }";
-const COMPLETE: &str = "mutation($input: CompleteSignInInput!) { completeSignIn(input: $input) {
+pub const COMPLETE: &str = "mutation($input: CompleteSignInInput!) { completeSignIn(input: $input) {
     tokens { accessToken refreshToken session { id memberId amr } } challenge { factor } } }";
 
 /// A device, as RFC 6238 has it, by its own arithmetic.
-struct Device(Vec<u8>);
+pub struct Device(Vec<u8>);
 
 impl Device {
-    fn of(secret: &Value) -> Self {
+    pub fn of(secret: &Value) -> Self {
         let (mut bits, mut held, mut bytes) = (0_u32, 0, Vec::new());
         for letter in secret.as_str().unwrap().bytes() {
             let value = match letter {
@@ -41,7 +41,7 @@ impl Device {
     }
 
     /// The code of this many steps from now.
-    fn code(&self, app: &TestApp, steps: i64) -> String {
+    pub fn code(&self, app: &TestApp, steps: i64) -> String {
         let step = app.app.clock.now().timestamp() / 30 + steps;
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &self.0), &step.to_be_bytes());
         let tag = tag.as_ref();

@@ -1,7 +1,7 @@
 //! Signing in, and what a session is worth.
 
 mod ending;
-mod factors;
+pub mod factors;
 mod policy;
 mod refresh;
 mod requests;
