@@ -4,7 +4,7 @@ use crate::{
     access::permission::{Audience, Permission, Role, ScopeSet},
     access::presented::PresentedCertificate,
     error::{Error, Kind, Result},
-    platform::ids::{MemberId, SessionId, TenantId},
+    platform::ids::{ImpersonationId, MemberId, SessionId, TenantId},
 };
 
 /// Where a request came from, for logs and the journal.
@@ -60,6 +60,8 @@ pub enum Binding {
     Member { id: TenantId, member: MemberId, session: SessionId, epoch: i64 },
     /// A service of this tenant, let into another one as its partner: made on the way in, for that one entry.
     Partner { id: TenantId },
+    /// An operator inside this tenant: held to all that its services are held to. The impersonation began under this access epoch of the tenant.
+    Impersonation { id: TenantId, impersonation: ImpersonationId, operator: String, epoch: i64 },
     /// An operator.
     Platform { roles: Vec<Role> },
     /// Tenantry itself.
@@ -99,7 +101,11 @@ impl Caller {
     }
 
     pub fn actor(&self) -> Actor {
-        let kind = match self.binding {
+        let kind = match &self.binding {
+            // Under which impersonation: the tenant has its reason in the same journal.
+            Binding::Impersonation { impersonation, operator, .. } => {
+                return Actor { kind: ActorKind::Operator, name: format!("{operator}/{impersonation}") };
+            }
             Binding::Tenant { .. } => ActorKind::Service,
             // Whose service it is: subjects of two tenants may be the same text.
             Binding::Partner { id } => {
@@ -116,7 +122,10 @@ impl Caller {
     /// The tenant that this caller is bound to.
     pub fn tenant(&self) -> Option<TenantId> {
         match self.binding {
-            Binding::Tenant { id, .. } | Binding::Member { id, .. } | Binding::Partner { id } => Some(id),
+            Binding::Tenant { id, .. }
+            | Binding::Member { id, .. }
+            | Binding::Impersonation { id, .. }
+            | Binding::Partner { id } => Some(id),
             Binding::Platform { .. } | Binding::System | Binding::Anonymous => None,
         }
     }
@@ -130,6 +139,14 @@ impl Caller {
     pub fn member(&self) -> Option<(MemberId, SessionId)> {
         match self.binding {
             Binding::Member { member, session, .. } => Some((member, session)),
+            _ => None,
+        }
+    }
+
+    /// The operator that acts here inside a tenant, and its impersonation.
+    pub fn impersonator(&self) -> Option<(&str, ImpersonationId)> {
+        match &self.binding {
+            Binding::Impersonation { impersonation, operator, .. } => Some((operator, *impersonation)),
             _ => None,
         }
     }

@@ -53,10 +53,12 @@ pub enum Scope {
     PkiWrite,
     DirectoryRead,
     DirectoryWrite,
+    ImpersonationRead,
+    ImpersonationWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 45] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -100,6 +102,8 @@ impl Scope {
         Self::PkiWrite,
         Self::DirectoryRead,
         Self::DirectoryWrite,
+        Self::ImpersonationRead,
+        Self::ImpersonationWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -147,6 +151,8 @@ impl Scope {
             Self::PkiWrite => "auth:pki:write",
             Self::DirectoryRead => "auth:directory:read",
             Self::DirectoryWrite => "auth:directory:write",
+            Self::ImpersonationRead => "auth:impersonation:read",
+            Self::ImpersonationWrite => "auth:impersonation:write",
         }
     }
 
@@ -175,7 +181,8 @@ impl Scope {
     }
 
     /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials, who may issue them, a directory that says
-    /// who somebody is, network rules), and not what would lead further: to tenants below, or to those that the tenant itself is a partner of.
+    /// who somebody is, network rules), not what would lead further: to tenants below, or to those that the tenant itself is a partner of; and
+    /// not whom of the platform the tenant sends away.
     pub const fn for_partners(self) -> bool {
         self.for_tenants()
             && !matches!(
@@ -190,7 +197,14 @@ impl Scope {
                     | Self::MemberWrite
                     | Self::SessionWrite
                     | Self::DirectoryWrite
+                    | Self::ImpersonationWrite
             )
+    }
+
+    /// Whether an operator inside a tenant can have it (`docs/decisions/0038`). Nothing that would outlive the impersonation or lead out of the tenant,
+    /// as for partners; and no login to what the tenant has elsewhere, which no end of it would take back.
+    pub const fn for_impersonators(self) -> bool {
+        self.for_partners() && !matches!(self, Self::DataplaneRead)
     }
 }
 
@@ -240,6 +254,11 @@ impl ScopeSet {
     pub fn for_tenants() -> Self {
         Scope::ALL.into_iter().filter(|scope| scope.for_tenants()).collect()
     }
+
+    /// The scopes that an operator inside a tenant can have, where it has them itself.
+    pub fn for_impersonators() -> Self {
+        Scope::ALL.into_iter().filter(|scope| scope.for_impersonators()).collect()
+    }
 }
 
 impl FromIterator<Scope> for ScopeSet {
@@ -261,7 +280,7 @@ impl fmt::Display for ScopeSet {
 pub enum Role {
     /// Everything.
     Admin,
-    /// Reads everything but the audit log.
+    /// Reads everything but the audit log; acts inside a tenant for a time, with no more than that.
     Support,
     /// Plans and limits, suspending and resuming for unpaid bills, and what credit is due.
     Billing,
@@ -309,6 +328,8 @@ impl Role {
                 SessionRead,
                 PkiRead,
                 DirectoryRead,
+                ImpersonationRead,
+                ImpersonationWrite,
             ]
             .into_iter()
             .collect(),
@@ -344,6 +365,7 @@ impl Role {
                 SessionRead,
                 PkiRead,
                 DirectoryRead,
+                ImpersonationRead,
             ]
             .into_iter()
             .collect(),
@@ -598,6 +620,10 @@ pub const PERMISSIONS: &[Permission] = &[
     public("Mutation.enrollTotp", "totp.enroll", Write),
     public("Mutation.confirmTotp", "totp.confirm", Write),
     own("Mutation.disableTotp", "totp.disable", Write),
+    rule("Query.impersonations", "impersonation.list", Scope::ImpersonationRead, Anyone, Read),
+    rule("Mutation.impersonate", "impersonation.begin", Scope::ImpersonationWrite, Platform, Write),
+    // A tenant sends away who is inside it.
+    rule("Mutation.endImpersonation", "impersonation.end", Scope::ImpersonationWrite, Anyone, Write),
     rule("GET./v1/rate/check", "rate.check", Scope::RateCheck, Anyone, Read),
 ];
 
@@ -608,4 +634,29 @@ pub fn permission(type_name: &str, field: &str) -> Option<&'static Permission> {
         PERMISSIONS.iter().filter_map(named).collect()
     });
     BY_FIELD.get(&(type_name, field)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written out, so that a scope that is added is thought about.
+    #[test]
+    fn what_outlives_an_impersonation_or_leads_out_of_the_tenant_is_not_for_impersonators() {
+        let kept = ScopeSet::for_tenants().without(ScopeSet::for_impersonators());
+        let named = "auth:client:write auth:children:read auth:children:write auth:partner:read auth:partner:write auth:dataplane:read \
+            auth:network:write auth:member:write auth:session:write auth:pki:write auth:directory:write auth:impersonation:write";
+        assert_eq!(kept, ScopeSet::parse(named), "{kept}");
+        assert!(ScopeSet::for_impersonators().without(ScopeSet::for_tenants()).is_empty());
+    }
+
+    #[test]
+    fn who_reads_alone_stays_so_inside_a_tenant() {
+        let inside = Role::Support.scopes().intersection(ScopeSet::for_impersonators());
+        assert!(!inside.is_empty() && inside.iter().all(|scope| scope.name().ends_with(":read")), "{inside}");
+        let writes = PERMISSIONS.iter().filter(|rule| rule.effect == Write && rule.audience != Public);
+        for rule in writes.filter(|rule| rule.scope.is_some()) {
+            assert!(rule.scope.is_none_or(|scope| !inside.contains(scope)), "{}", rule.field);
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod analytics;
 mod dataplane;
 mod directory;
 mod environment;
+mod impersonation;
 mod keys;
 mod members;
 mod pki;
@@ -21,6 +22,7 @@ pub use self::{
     dataplane::{Nats, Redis, Storage},
     directory::Directory,
     environment::{Cells, Moves, Provisioning, Templates},
+    impersonation::Impersonation,
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
     members::Members,
     pki::{Pki, Tls},
@@ -65,6 +67,7 @@ pub struct Config {
     pub rates: Rates,
     pub members: Members,
     pub sessions: Sessions,
+    pub impersonation: Impersonation,
     pub journal: Journal,
     pub idempotency: Idempotency,
     pub worker: Worker,
@@ -441,6 +444,7 @@ impl Config {
         self.usage.validate()?;
         self.members.validate()?;
         self.sessions.validate()?;
+        self.impersonation.validate(self.auth.max_token_ttl)?;
         self.usage_stream.validate()?;
         self.analytics.validate()?;
         self.tls.validate()?;

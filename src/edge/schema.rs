@@ -17,6 +17,7 @@ use crate::{
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
+    impersonation::graphql::{ImpersonationMutation, ImpersonationQuery},
     members::graphql::{MemberMutation, MemberQuery},
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
@@ -56,9 +57,16 @@ pub struct Query(
     EnvironmentQuery,
 );
 
-/// Who may ask: services, and members.
+/// Who may ask: services, members, and operators inside a tenant.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityQuery(OAuthQuery, MemberQuery, SessionQuery, DirectoryQuery, DirectorySyncQuery);
+pub struct IdentityQuery(
+    OAuthQuery,
+    MemberQuery,
+    SessionQuery,
+    ImpersonationQuery,
+    DirectoryQuery,
+    DirectorySyncQuery,
+);
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
@@ -89,12 +97,13 @@ pub struct Mutation(
     EnvironmentMutation,
 );
 
-/// Who may ask: services, and members.
+/// Who may ask: services, members, and operators inside a tenant.
 #[derive(Debug, Default, MergedObject)]
 pub struct IdentityMutation(
     OAuthMutation,
     MemberMutation,
     SessionMutation,
+    ImpersonationMutation,
     PkiMutation,
     DirectoryMutation,
     DirectorySyncMutation,

@@ -37,7 +37,7 @@ pub use self::{
 };
 use self::{challenge::Challenges, live::Live, policy::OwnPolicy, refresh::RefreshTokens};
 use crate::{
-    access::{Audience, Caller, Effect, Origin, Permission},
+    access::{Audience, Caller, Effect, Kept, Origin, Permission},
     config,
     error::Result,
     isolation::{Isolation, TenantScope},
@@ -99,7 +99,7 @@ impl Sessions {
         }));
         let live = Arc::new(Live::new(isolation.clone(), tenancy.clone(), members.clone()));
         let asked = live.clone();
-        oauth.ask_sessions_with(Arc::new(move |claims| {
+        oauth.ask_with(Kept::Session, Arc::new(move |claims| {
             let asked = asked.clone();
             async move { asked.scopes_of(claims).await }.boxed()
         }));

@@ -18,7 +18,7 @@ const RANKS: &[&[&str]] = &[
     &["quotas", "flags", "pki"],
     &["rates", "entitlements", "provisioning", "usage", "members"],
     &["directory"],
-    &["moves", "probes", "analytics", "sessions"],
+    &["moves", "probes", "analytics", "sessions", "impersonation"],
     &["app"],
     &["edge"],
     &["worker"],
