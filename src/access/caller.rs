@@ -146,7 +146,7 @@ impl Caller {
     /// The operator that acts here inside a tenant, and its impersonation.
     pub fn impersonator(&self) -> Option<(&str, ImpersonationId)> {
         match &self.binding {
-            Binding::Impersonation { impersonation, operator, .. } => Some((operator, *impersonation)),
+            Binding::Impersonation { impersonation, operator, .. } => Some((operator.as_str(), *impersonation)),
             _ => None,
         }
     }

@@ -22,12 +22,7 @@ pub struct Begun {
 
 impl Impersonations {
     /// Lets an operator into a tenant. There is one token, and none after it: it ends with the impersonation.
-    pub async fn begin(
-        &self,
-        scope: &TenantScope,
-        new: NewImpersonation,
-        conditions: &Conditions,
-    ) -> Result<Begun> {
+    pub async fn begin(&self, scope: &TenantScope, new: NewImpersonation, conditions: &Conditions) -> Result<Begun> {
         let operator = scope.caller();
         let wanted = new.check(possible(operator), &self.rules)?;
         let tenant = self.tenancy.get(scope).await?;

@@ -174,11 +174,7 @@ impl ImpersonationMutation {
     /// Ends an impersonation. Its token is worth nothing from this answer on, and its streams end. To end one that is over changes nothing.
     ///
     /// Scope: `auth:impersonation:write`.
-    async fn end_impersonation(
-        &self,
-        ctx: &Context<'_>,
-        input: EndImpersonationInput,
-    ) -> Result<ImpersonationPayload> {
+    async fn end_impersonation(&self, ctx: &Context<'_>, input: EndImpersonationInput) -> Result<ImpersonationPayload> {
         let scope = entered(ctx, "Mutation", input.tenant_id.as_ref()).await?;
         let id: ImpersonationId = input.id.parse().map_err(|_| Error::not_found())?;
         let impersonation = handle(ctx)?.end(&scope, id).await?;

@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-const COLUMNS: &str = "impersonation_id, operator, reason, scopes, tenant_epoch, began_at, ends_at, ended_at, ended_by_kind, ended_by";
+const COLUMNS: &str =
+    "impersonation_id, operator, reason, scopes, tenant_epoch, began_at, ends_at, ended_at, ended_by_kind, ended_by";
 
 const INSERT: &str = "
     insert into tenantry.impersonations (tenant_id, impersonation_id, operator, reason, scopes, tenant_epoch, began_at, ends_at)
@@ -46,8 +47,7 @@ fn impersonation(row: &QueryResult) -> Result<Impersonation> {
 }
 
 pub(super) async fn find(tx: &Tx, tenant: TenantId, id: ImpersonationId) -> Result<Option<Impersonation>> {
-    let find =
-        format!("select {COLUMNS} from tenantry.impersonations where tenant_id = $1 and impersonation_id = $2");
+    let find = format!("select {COLUMNS} from tenantry.impersonations where tenant_id = $1 and impersonation_id = $2");
     tx.row(&find, [tenant.into(), id.into()]).await?.as_ref().map(impersonation).transpose()
 }
 

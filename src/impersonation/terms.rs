@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Room for a ticket and why; not for nothing, and not for a letter.
-const REASON: std::ops::RangeInclusive<usize> = 10..=500;
+const SHORTEST_REASON: usize = 10;
+const LONGEST_REASON: usize = 500;
 const SHORTEST: TimeDelta = TimeDelta::seconds(60);
 /// Where nobody says how long.
 const USUAL: TimeDelta = TimeDelta::seconds(900);
@@ -97,14 +98,14 @@ pub(super) fn possible(operator: &Caller) -> ScopeSet {
 fn reason(given: &str) -> Result<String> {
     let reason = given.trim();
     // It is read in a journal: what moves the line or the letters around it has no place there.
-    if REASON.contains(&reason.chars().count()) && !reason.chars().any(char::is_control) {
+    let fits = (SHORTEST_REASON..=LONGEST_REASON).contains(&reason.chars().count());
+    if fits && !reason.chars().any(char::is_control) {
         return Ok(reason.to_owned());
     }
-    let (least, most) = (REASON.start(), REASON.end());
-    Err(Error::invalid(
-        "reason",
-        format!("is a ticket and why, {least} to {most} characters without spaces at its ends, none of them a control character"),
-    ))
+    let rule = format!(
+        "is a ticket and why: {SHORTEST_REASON} to {LONGEST_REASON} characters without spaces at its ends, none of them a control character"
+    );
+    Err(Error::invalid("reason", rule))
 }
 
 fn length(seconds: Option<i64>, rules: &config::Impersonation) -> Result<TimeDelta> {
@@ -127,8 +128,9 @@ fn scopes(wanted: Option<&[String]>, possible: ScopeSet) -> Result<ScopeSet> {
     let can = |name: &&String| Scope::parse(name).is_some_and(|scope| possible.contains(scope));
     let refused: Vec<_> = wanted.iter().filter(|name| !can(name)).collect();
     if !refused.is_empty() {
-        return Err(Error::invalid("scopes", "has some that you cannot take into a tenant")
-            .with(serde_json::json!({ "scopes": refused, "possible": possible.iter().map(Scope::name).collect::<Vec<_>>() })));
+        return Err(Error::invalid("scopes", "has some that you cannot take into a tenant").with(
+            serde_json::json!({ "scopes": refused, "possible": possible.iter().map(Scope::name).collect::<Vec<_>>() }),
+        ));
     }
     Ok(wanted.iter().filter_map(|name| Scope::parse(name)).collect())
 }
@@ -163,9 +165,15 @@ mod tests {
     fn a_reason_says_something_on_one_line() {
         assert_eq!(new("  T-1: why it is  ", None, None).unwrap().reason, "T-1: why it is");
         assert!(new(&"ö".repeat(500), None, None).is_ok());
-        for reason in
-            ["", "         ", "T-1", "a ticket\nand why", "a ticket\0and why", "a ticket\u{85}and why", &"x".repeat(501)]
-        {
+        for reason in [
+            "",
+            "         ",
+            "T-1",
+            "a ticket\nand why",
+            "a ticket\0and why",
+            "a ticket\u{85}and why",
+            &"x".repeat(501),
+        ] {
             assert_eq!(field(new(reason, None, None)), "reason", "{reason:?}");
         }
     }
@@ -186,7 +194,8 @@ mod tests {
         let scopes = |scopes: Option<&[&str]>| new("a ticket, and why", None, scopes).map(|wanted| wanted.scopes);
         assert_eq!(scopes(None).unwrap(), ScopeSet::for_impersonators());
         assert_eq!(scopes(Some(&["auth:tenant:read"])).unwrap(), ScopeSet::parse("auth:tenant:read"));
-        for refused in [&[][..], &["auth:client:write"], &["auth:tenant:read", "auth:plan:write"], &["nothing"], &[""]] {
+        for refused in [&[][..], &["auth:client:write"], &["auth:tenant:read", "auth:plan:write"], &["nothing"], &[""]]
+        {
             assert_eq!(field(scopes(Some(refused))), "scopes", "{refused:?}");
         }
         assert_eq!(field(super::scopes(None, ScopeSet::default())), "scopes");

@@ -127,8 +127,7 @@ impl OAuth {
         }
         let scope = OperatorScope::enter(&Arc::new(caller.clone()), &ISSUE)?;
         let (subject, roles) = (caller.subject.clone(), names(roles));
-        let claims =
-            self.claims(Grant { subject, tenant: None, roles, scopes, client: None, kept: None, begin, end });
+        let claims = self.claims(Grant { subject, tenant: None, roles, scopes, client: None, kept: None, begin, end });
         let token = self.0.keyring.sign(&claims)?;
         let tx = self.0.isolation.begin_operator(&scope).await?;
         tx.commit([issued(&claims)?]).await?;
@@ -190,11 +189,7 @@ impl OAuth {
             roles: vec![],
             scopes: grant.scopes,
             client: None,
-            kept: Some(KeptClaims {
-                id: impersonation,
-                amr: vec![],
-                actor: Some(ActorClaim { sub: grant.operator }),
-            }),
+            kept: Some(KeptClaims { id: impersonation, amr: vec![], actor: Some(ActorClaim { sub: grant.operator }) }),
             begin: grant.began_at,
             end: grant.ends_at,
         });

@@ -99,10 +99,13 @@ impl Sessions {
         }));
         let live = Arc::new(Live::new(isolation.clone(), tenancy.clone(), members.clone()));
         let asked = live.clone();
-        oauth.ask_with(Kept::Session, Arc::new(move |claims| {
-            let asked = asked.clone();
-            async move { asked.scopes_of(claims).await }.boxed()
-        }));
+        oauth.ask_with(
+            Kept::Session,
+            Arc::new(move |claims| {
+                let asked = asked.clone();
+                async move { asked.scopes_of(claims).await }.boxed()
+            }),
+        );
         Self {
             isolation,
             tenancy,

@@ -7,8 +7,8 @@ pub(in crate::access) mod strict;
 use serde::{Deserialize, Serialize, Serializer, de::MapAccess};
 use uuid::Uuid;
 
-use self::{actor::ParsedActor, strict::Members};
 pub use self::{actor::ActorClaim, kept::Kept};
+use self::{actor::ParsedActor, strict::Members};
 use crate::platform::ids::TenantId;
 
 /// Last second of the year 9999: what every store and every language can still show.
@@ -331,7 +331,8 @@ mod tests {
     fn an_actor_is_named_once_and_more_of_it_is_passed_over() {
         let more = json!({ "sub": "operator", "iss": "https://idp.example", "act": { "sub": "before" } });
         assert_eq!(with("act", more).expect("an actor").act, Some(ActorClaim { sub: "operator".to_owned() }));
-        for value in [json!("operator"), json!(null), json!(["operator"]), json!({ "sub": 1 }), json!({ "sub": null })] {
+        for value in [json!("operator"), json!(null), json!(["operator"]), json!({ "sub": 1 }), json!({ "sub": null })]
+        {
             assert_eq!(with("act", value), Err(InvalidClaims { claim: "act", fault: Fault::Malformed }));
         }
         assert_eq!(with("act", json!({})), Err(InvalidClaims { claim: "act", fault: Fault::Missing }));

@@ -21,7 +21,9 @@ fn refusal(answer: &Answer) -> (&str, String, String) {
 async fn what_is_wrong_is_told_with_field_and_rule_and_nothing_begins() {
     let app = TestApp::start().await;
     let (acme, admin) = (app.tenant("acme").await, app.admin().await);
-    for reason in ["", "T-1", "          T-1          ", "a ticket\nand why", "a ticket\u{1b}[2J and why", &"x".repeat(501)] {
+    for reason in
+        ["", "T-1", "          T-1          ", "a ticket\nand why", "a ticket\u{1b}[2J and why", &"x".repeat(501)]
+    {
         let answer = try_begin(&admin, &acme, json!({ "reason": reason })).await;
         let (code, field, rule) = refusal(&answer);
         assert_eq!((code, &*field), ("invalid_input", "reason"), "{reason:?}");
@@ -35,12 +37,14 @@ async fn what_is_wrong_is_told_with_field_and_rule_and_nothing_begins() {
     }
     let without_reason = json!({ "input": { "tenantId": acme.id } });
     assert_eq!(admin.refused(IMPERSONATE, without_reason).await, "invalid_input");
-    for scopes in [json!([]), json!(["auth:client:write"]), json!(["auth:tenant:read", "auth:plan:write", "nonsense"])] {
+    for scopes in [json!([]), json!(["auth:client:write"]), json!(["auth:tenant:read", "auth:plan:write", "nonsense"])]
+    {
         let answer = try_begin(&admin, &acme, json!({ "scopes": scopes })).await;
         let (code, field, _) = refusal(&answer);
         assert_eq!((code, &*field), ("invalid_input", "scopes"), "{}", answer.text);
     }
-    let answer = try_begin(&admin, &acme, json!({ "scopes": ["auth:tenant:read", "auth:plan:write", "nonsense"] })).await;
+    let answer =
+        try_begin(&admin, &acme, json!({ "scopes": ["auth:tenant:read", "auth:plan:write", "nonsense"] })).await;
     let details = &answer.body["errors"][0]["extensions"]["details"];
     assert_eq!(details["scopes"], json!(["auth:plan:write", "nonsense"]), "{}", answer.text);
     assert_eq!(list(&admin, Some(&acme)).await.len(), 0);

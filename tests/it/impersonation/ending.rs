@@ -142,7 +142,8 @@ async fn it_ends_by_its_time_with_its_streams_and_there_is_no_way_on() {
     app.advance(TimeDelta::seconds(60));
     assert_eq!((status(&inside.client).await, status(&longer.client).await), (401, 200));
     closes(&mut socket).await;
-    let refresh = "mutation($token: String!) { refreshSession(input: {refreshToken: $token}) { tokens { accessToken } } }";
+    let refresh =
+        "mutation($token: String!) { refreshSession(input: {refreshToken: $token}) { tokens { accessToken } } }";
     let token = json!({ "token": inside.client.token() });
     assert_eq!(app.anonymous().refused(refresh, token).await, "unauthenticated");
     app.advance(TimeDelta::minutes(13));

@@ -51,7 +51,8 @@ async fn inside_one_tenant_there_is_no_other_and_no_platform() {
     assert_eq!(named.code(), "tenant_mismatch");
     assert_eq!(inside.refused("{ tenants { edges { cursor } } }", json!({})).await, "forbidden");
     // Neither down to a tenant below, which the operator itself would reach.
-    let parent = "mutation($id: ID!, $parent: ID) { setParentTenant(input: {id: $id, parentId: $parent}) { tenant { id } } }";
+    let parent =
+        "mutation($id: ID!, $parent: ID) { setParentTenant(input: {id: $id, parentId: $parent}) { tenant { id } } }";
     app.admin().await.ok(parent, json!({ "id": other.id, "parent": acme.id })).await;
     let above = app.full_service(&acme).await;
     assert!(above.with_token(above.token().unwrap()).graphql(tenant, json!({ "id": other.id })).await.status == 200);

@@ -15,8 +15,7 @@ const END: &str = "mutation($input: EndImpersonationInput!) { endImpersonation(i
     impersonation { id endedAt endedBy { kind name } running } } }";
 const LIST: &str = "query($id: ID, $first: Int = 25, $after: String) { impersonations(tenantId: $id, first: $first, after: $after) {
     edges { cursor node { id operator reason scopes beganAt endsAt endedAt endedBy { kind name } running } } pageInfo { hasNextPage } } }";
-const AUDIT: &str =
-    "query($id: ID) { audit(tenantId: $id, first: 50) { edges { node { event actor { kind name } subject { id } after } } } }";
+const AUDIT: &str = "query($id: ID) { audit(tenantId: $id, first: 50) { edges { node { event actor { kind name } subject { id } after } } } }";
 const VIEWER: &str = "{ viewer { subject kind scopes roles tenantId } }";
 const RENAME: &str =
     "mutation($id: ID!, $name: String) { updateTenant(input: {id: $id, name: $name}) { tenant { name } } }";
