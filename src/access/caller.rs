@@ -26,6 +26,19 @@ pub struct Actor {
     pub name: String,
 }
 
+impl Actor {
+    /// An operator inside a tenant, under the impersonation whose reason is in the same journal.
+    fn inside(operator: &str, impersonation: ImpersonationId) -> Self {
+        Self { kind: ActorKind::Operator, name: format!("{operator}/{impersonation}") }
+    }
+
+    /// Whether the operator whose name is `own` is who acted under `name`, by itself or inside a tenant: nobody is a second person that way.
+    pub fn is_same_operator(own: &str, name: &str) -> bool {
+        let inside = name.strip_prefix(own).and_then(|rest| rest.strip_prefix('/'));
+        own == name || inside.is_some_and(|id| id.parse::<ImpersonationId>().is_ok())
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActorKind {
     Operator,
@@ -102,10 +115,7 @@ impl Caller {
 
     pub fn actor(&self) -> Actor {
         let kind = match &self.binding {
-            // Under which impersonation: the tenant has its reason in the same journal.
-            Binding::Impersonation { impersonation, operator, .. } => {
-                return Actor { kind: ActorKind::Operator, name: format!("{operator}/{impersonation}") };
-            }
+            Binding::Impersonation { impersonation, operator, .. } => return Actor::inside(operator, *impersonation),
             Binding::Tenant { .. } => ActorKind::Service,
             // Whose service it is: subjects of two tenants may be the same text.
             Binding::Partner { id } => {
@@ -172,6 +182,24 @@ impl Caller {
                     .with(serde_json::json!({ "scope": scope.name() })))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_inside_a_tenant_is_the_same_person() {
+        let id = ImpersonationId::generate();
+        let inside = Actor::inside("olga", id).name;
+        assert_eq!(inside, format!("olga/{id}"));
+        assert!(Actor::is_same_operator("olga", "olga") && Actor::is_same_operator("olga", &inside));
+        for other in
+            ["olga/otto", "olga2", &format!("olga2/{id}"), &format!("{id}/olga"), &format!("olga/{id}/{id}"), ""]
+        {
+            assert!(!Actor::is_same_operator("olga", other), "{other}");
         }
     }
 }

@@ -6,6 +6,7 @@ use tenantry::access::{Audience, Effect, PERMISSIONS, Permission, Role, Scope, p
 
 use super::{AUDIT, OPERATOR, REASON, RENAME, VIEWER, begin, journal, list};
 use crate::{
+    flags::{define_switch, second_admin, set},
     isolation::operation::{Schema, Verb, anything, phantom_id},
     support::{Client, TestApp},
 };
@@ -123,6 +124,20 @@ async fn nothing_that_outlives_an_impersonation_or_leads_elsewhere_is_open_to_an
     }
     let session = format!("mutation {{ endSession(input: {{id: \"{}\"}}) {{ session {{ id }} }} }}", phantom_id());
     assert_eq!(inside.client.refused(&session, json!({})).await, "forbidden");
+}
+
+#[tokio::test]
+async fn an_operator_inside_is_no_second_person() {
+    let app = TestApp::start().await;
+    let (acme, admin) = (app.tenant("acme").await, app.admin().await);
+    let inside = begin(&app, &admin, &acme).await.client;
+    define_switch(&admin, "risky", json!({ "approval": "REQUIRED", "operatorOnly": false })).await;
+    let asked = set(&inside, &acme, "risky", json!(true)).await["changeRequest"].clone();
+    let approve = "mutation($id: ID!) { approveFlagChange(input: {id: $id}) { changeRequest { status } } }";
+    let id = json!({ "id": asked["id"] });
+    assert_eq!(admin.refused(approve, id.clone()).await, "forbidden");
+    let second = second_admin(&app).await;
+    assert_eq!(second.ok(approve, id).await["approveFlagChange"]["changeRequest"]["status"], "APPROVED");
 }
 
 #[tokio::test]
