@@ -16,6 +16,7 @@ use crate::{
     flags::Flags,
     grants,
     health::Health,
+    impersonation::Impersonations,
     isolation::{Budgets, Isolation, OperatorScope},
     journal::Signals,
     keys::{MasterKey, OtherMasterKeys, Wrappers},
@@ -62,6 +63,7 @@ pub struct App {
     pub usage: Usage,
     pub members: Members,
     pub sessions: Sessions,
+    pub impersonations: Impersonations,
     pub analytics: Analytics,
     pub directory: Directory,
     pub cells: Cells,
@@ -118,6 +120,9 @@ impl App {
             keys: tenant_keys.clone(),
         };
         let sessions = Sessions::new(parts, &master, config.sessions.clone(), config.operators.clone());
+        let rules = config.impersonation.clone();
+        let impersonations =
+            Impersonations::new(isolation.clone(), tenancy.clone(), members.clone(), &sessions, oauth.clone(), rules);
         let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
         let (keys, limits) = (tenant_keys.clone(), config.directory.clone());
         let directory = Directory::new(isolation.clone(), tenancy.clone(), keys, members.clone(), limits);
@@ -157,6 +162,7 @@ impl App {
             usage,
             members,
             sessions,
+            impersonations,
             analytics,
             directory,
             cells,

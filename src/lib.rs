@@ -17,6 +17,7 @@ pub mod error;
 pub mod flags;
 pub mod grants;
 pub mod health;
+pub mod impersonation;
 pub mod isolation;
 pub mod journal;
 pub mod keys;

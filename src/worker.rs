@@ -69,6 +69,7 @@ async fn hear(app: &App, heard: Heard) {
     app.oauth.hear(&heard).await;
     app.members.hear(&heard);
     app.sessions.hear(&heard);
+    app.impersonations.hear(&heard);
     app.quotas.hear(&heard);
     app.provisioning.hear(&heard);
     app.tenancy.snapshots().hear(&heard);
@@ -124,7 +125,7 @@ enum Left {
 }
 
 /// What looks only into memory, or must not wait, is looked for each time.
-const TASKS: [Task; 28] = [
+const TASKS: [Task; 29] = [
     Task {
         name: "suspensions",
         every: TimeDelta::zero(),
@@ -266,6 +267,14 @@ const TASKS: [Task; 28] = [
         every: TimeDelta::minutes(1),
         run: |app| {
             async { app.quotas.purge_ended().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
+                .boxed()
+        },
+    },
+    Task {
+        name: "impersonations",
+        every: TimeDelta::minutes(1),
+        run: |app| {
+            async { app.impersonations.tidy().await.map(|purged| if purged == 0 { Left::Nothing } else { Left::More }) }
                 .boxed()
         },
     },

@@ -43,6 +43,7 @@ mod m20261127_000039_directories;
 mod m20261127_000040_directory_syncs;
 mod m20261127_000041_network_rules;
 mod m20261127_000044_operators;
+mod m20261127_000043_impersonations;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");
@@ -94,6 +95,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000039_directories::Migration),
             Box::new(m20261127_000040_directory_syncs::Migration),
             Box::new(m20261127_000044_operators::Migration),
+            Box::new(m20261127_000043_impersonations::Migration),
         ]
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     access::permission::{Audience, Permission, Role, ScopeSet},
     access::presented::PresentedCertificate,
     error::{Error, Kind, Result},
-    platform::ids::{MemberId, SessionId, TenantId},
+    platform::ids::{ImpersonationId, MemberId, SessionId, TenantId},
 };
 
 /// Where a request came from, for logs and the journal.
@@ -24,6 +24,19 @@ pub struct Origin {
 pub struct Actor {
     pub kind: ActorKind,
     pub name: String,
+}
+
+impl Actor {
+    /// An operator inside a tenant, under the impersonation whose reason is in the same journal.
+    fn inside(operator: &str, impersonation: ImpersonationId) -> Self {
+        Self { kind: ActorKind::Operator, name: format!("{operator}/{impersonation}") }
+    }
+
+    /// Whether the operator whose name is `own` is who acted under `name`, by itself or inside a tenant: nobody is a second person that way.
+    pub fn is_same_operator(own: &str, name: &str) -> bool {
+        let inside = name.strip_prefix(own).and_then(|rest| rest.strip_prefix('/'));
+        own == name || inside.is_some_and(|id| id.parse::<ImpersonationId>().is_ok())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +80,8 @@ pub enum Binding {
     Member { id: TenantId, account: Account, epoch: i64 },
     /// A service of this tenant, let into another one as its partner: made on the way in, for that one entry.
     Partner { id: TenantId },
+    /// An operator inside this tenant: held to all that its services are held to. The impersonation began under this access epoch of the tenant.
+    Impersonation { id: TenantId, impersonation: ImpersonationId, operator: String, epoch: i64 },
     /// An operator: a person in a session or, without an account, who holds a token of the platform.
     Platform { roles: Vec<Role>, account: Option<Account> },
     /// Tenantry itself.
@@ -106,7 +121,8 @@ impl Caller {
     }
 
     pub fn actor(&self) -> Actor {
-        let kind = match self.binding {
+        let kind = match &self.binding {
+            Binding::Impersonation { impersonation, operator, .. } => return Actor::inside(operator, *impersonation),
             Binding::Tenant { .. } => ActorKind::Service,
             // Whose service it is: subjects of two tenants may be the same text.
             Binding::Partner { id } => {
@@ -123,7 +139,10 @@ impl Caller {
     /// The tenant that this caller is bound to.
     pub fn tenant(&self) -> Option<TenantId> {
         match self.binding {
-            Binding::Tenant { id, .. } | Binding::Member { id, .. } | Binding::Partner { id } => Some(id),
+            Binding::Tenant { id, .. }
+            | Binding::Member { id, .. }
+            | Binding::Impersonation { id, .. }
+            | Binding::Partner { id } => Some(id),
             Binding::Platform { .. } | Binding::System | Binding::Anonymous => None,
         }
     }
@@ -140,6 +159,19 @@ impl Caller {
             Binding::Platform { account, .. } => account,
             _ => None,
         }
+    }
+
+    /// The operator that acts here inside a tenant, and its impersonation.
+    pub fn impersonator(&self) -> Option<(&str, ImpersonationId)> {
+        match &self.binding {
+            Binding::Impersonation { impersonation, operator, .. } => Some((operator.as_str(), *impersonation)),
+            _ => None,
+        }
+    }
+
+    /// Refuses whoever was let in with more than it may do now: it has to ask anew.
+    pub fn still_has(&self, now: ScopeSet) -> Result<()> {
+        if self.scopes.without(now).is_empty() { Ok(()) } else { Err(Error::unauthenticated()) }
     }
 
     pub fn is_anonymous(&self) -> bool {
@@ -163,6 +195,24 @@ impl Caller {
                     .with(serde_json::json!({ "scope": scope.name() })))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_inside_a_tenant_is_the_same_person() {
+        let id = ImpersonationId::generate();
+        let inside = Actor::inside("olga", id).name;
+        assert_eq!(inside, format!("olga/{id}"));
+        assert!(Actor::is_same_operator("olga", "olga") && Actor::is_same_operator("olga", &inside));
+        for other in
+            ["olga/otto", "olga2", &format!("olga2/{id}"), &format!("{id}/olga"), &format!("olga/{id}/{id}"), ""]
+        {
+            assert!(!Actor::is_same_operator("olga", other), "{other}");
         }
     }
 }

@@ -17,7 +17,7 @@ mod verifier;
 
 pub use self::{
     caller::{Actor, ActorKind, Binding, Caller, Origin},
-    claims::{Claims, Fault, InvalidClaims},
+    claims::{ActorClaim, Claims, Fault, InvalidClaims, Kept},
     external::ExternalKeys,
     keyring::{Detached, KeyRing, OwnKey, OwnKeys, Unusable, VerificationKey},
     permission::{Audience, Effect, PERMISSIONS, Permission, Role, Scope, ScopeSet, permission},

@@ -55,10 +55,12 @@ pub enum Scope {
     DirectoryWrite,
     OperatorRead,
     OperatorWrite,
+    ImpersonationRead,
+    ImpersonationWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 47] = [
         Self::TenantRead,
         Self::TenantWrite,
         Self::LifecycleWrite,
@@ -104,6 +106,8 @@ impl Scope {
         Self::DirectoryWrite,
         Self::OperatorRead,
         Self::OperatorWrite,
+        Self::ImpersonationRead,
+        Self::ImpersonationWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -153,6 +157,8 @@ impl Scope {
             Self::DirectoryWrite => "auth:directory:write",
             Self::OperatorRead => "auth:operator:read",
             Self::OperatorWrite => "auth:operator:write",
+            Self::ImpersonationRead => "auth:impersonation:read",
+            Self::ImpersonationWrite => "auth:impersonation:write",
         }
     }
 
@@ -183,7 +189,8 @@ impl Scope {
     }
 
     /// Whether a tenant's partner can be granted it. Not what would outlive the grant (credentials, who may issue them, a directory that says
-    /// who somebody is, network rules), and not what would lead further: to tenants below, or to those that the tenant itself is a partner of.
+    /// who somebody is, network rules), not what would lead further: to tenants below, or to those that the tenant itself is a partner of; and
+    /// not whom of the platform the tenant sends away.
     pub const fn for_partners(self) -> bool {
         self.for_tenants()
             && !matches!(
@@ -198,7 +205,14 @@ impl Scope {
                     | Self::MemberWrite
                     | Self::SessionWrite
                     | Self::DirectoryWrite
+                    | Self::ImpersonationWrite
             )
+    }
+
+    /// Whether an operator inside a tenant can have it (`docs/decisions/0038`). Nothing that would outlive the impersonation or lead out of the tenant,
+    /// as for partners; and no login to what the tenant has elsewhere, which no end of it would take back.
+    pub const fn for_impersonators(self) -> bool {
+        self.for_partners() && !matches!(self, Self::DataplaneRead)
     }
 }
 
@@ -248,6 +262,11 @@ impl ScopeSet {
     pub fn for_tenants() -> Self {
         Scope::ALL.into_iter().filter(|scope| scope.for_tenants()).collect()
     }
+
+    /// The scopes that an operator inside a tenant can have, where it has them itself.
+    pub fn for_impersonators() -> Self {
+        Scope::ALL.into_iter().filter(|scope| scope.for_impersonators()).collect()
+    }
 }
 
 impl FromIterator<Scope> for ScopeSet {
@@ -269,7 +288,7 @@ impl fmt::Display for ScopeSet {
 pub enum Role {
     /// Everything.
     Admin,
-    /// Reads everything but the audit log.
+    /// Reads everything but the audit log; acts inside a tenant for a time, with no more than that.
     Support,
     /// Plans and limits, suspending and resuming for unpaid bills, and what credit is due.
     Billing,
@@ -280,7 +299,7 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Self; 5] = [Self::Admin, Self::Support, Self::Billing, Self::Auditor, Self::Plane];
+    pub const ALL: [Self; 47] = [Self::Admin, Self::Support, Self::Billing, Self::Auditor, Self::Plane];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -317,6 +336,8 @@ impl Role {
                 SessionRead,
                 PkiRead,
                 DirectoryRead,
+                ImpersonationRead,
+                ImpersonationWrite,
             ]
             .into_iter()
             .collect(),
@@ -353,6 +374,7 @@ impl Role {
                 PkiRead,
                 DirectoryRead,
                 OperatorRead,
+                ImpersonationRead,
             ]
             .into_iter()
             .collect(),
@@ -617,6 +639,10 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.reactivateOperator", "operator.reactivate", Scope::OperatorWrite, Platform, Write),
     rule("Mutation.makeOperatorPasswordLink", "operator.makePasswordLink", Scope::OperatorWrite, Platform, Write),
     rule("Mutation.resetOperatorTotp", "operator.resetTotp", Scope::OperatorWrite, Platform, Write),
+    rule("Query.impersonations", "impersonation.list", Scope::ImpersonationRead, Anyone, Read),
+    rule("Mutation.impersonate", "impersonation.begin", Scope::ImpersonationWrite, Platform, Write),
+    // A tenant sends away who is inside it.
+    rule("Mutation.endImpersonation", "impersonation.end", Scope::ImpersonationWrite, Anyone, Write),
     rule("GET./v1/rate/check", "rate.check", Scope::RateCheck, Anyone, Read),
 ];
 
@@ -627,4 +653,29 @@ pub fn permission(type_name: &str, field: &str) -> Option<&'static Permission> {
         PERMISSIONS.iter().filter_map(named).collect()
     });
     BY_FIELD.get(&(type_name, field)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written out, so that a scope that is added is thought about.
+    #[test]
+    fn what_outlives_an_impersonation_or_leads_out_of_the_tenant_is_not_for_impersonators() {
+        let kept = ScopeSet::for_tenants().without(ScopeSet::for_impersonators());
+        let named = "auth:client:write auth:children:read auth:children:write auth:partner:read auth:partner:write auth:dataplane:read \
+            auth:network:write auth:member:write auth:session:write auth:pki:write auth:directory:write auth:impersonation:write";
+        assert_eq!(kept, ScopeSet::parse(named), "{kept}");
+        assert!(ScopeSet::for_impersonators().without(ScopeSet::for_tenants()).is_empty());
+    }
+
+    #[test]
+    fn who_reads_alone_stays_so_inside_a_tenant() {
+        let inside = Role::Support.scopes().intersection(ScopeSet::for_impersonators());
+        assert!(!inside.is_empty() && inside.iter().all(|scope| scope.name().ends_with(":read")), "{inside}");
+        let writes = PERMISSIONS.iter().filter(|rule| rule.effect == Write && rule.audience != Public);
+        for rule in writes.filter(|rule| rule.scope.is_some()) {
+            assert!(rule.scope.is_none_or(|scope| !inside.contains(scope)), "{}", rule.field);
+        }
+    }
 }

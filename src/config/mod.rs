@@ -4,6 +4,7 @@ mod analytics;
 mod dataplane;
 mod directory;
 mod environment;
+mod impersonation;
 mod keys;
 mod members;
 mod operators;
@@ -22,6 +23,7 @@ pub use self::{
     dataplane::{Nats, Redis, Storage},
     directory::Directory,
     environment::{Cells, Moves, Provisioning, Templates},
+    impersonation::Impersonation,
     keys::{KeyProvider, Keys, Kms, Pkcs11, Transit},
     members::Members,
     operators::Operators,
@@ -68,6 +70,7 @@ pub struct Config {
     pub members: Members,
     pub sessions: Sessions,
     pub operators: Operators,
+    pub impersonation: Impersonation,
     pub journal: Journal,
     pub idempotency: Idempotency,
     pub worker: Worker,
@@ -446,6 +449,7 @@ impl Config {
         self.members.validate()?;
         self.sessions.validate()?;
         self.operators.validate()?;
+        self.impersonation.validate(self.auth.max_token_ttl)?;
         self.usage_stream.validate()?;
         self.analytics.validate()?;
         self.tls.validate()?;

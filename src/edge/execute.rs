@@ -177,6 +177,7 @@ fn schema(app: &App, mode: ValidationMode) -> TenantrySchema {
         .data(app.usage.clone())
         .data(app.members.clone())
         .data(app.sessions.clone())
+        .data(app.impersonations.clone())
         .data(app.analytics.clone())
         .data(app.directory.clone())
         .data(app.entitlements.clone())

@@ -13,7 +13,7 @@ use futures::{StreamExt as _, stream, stream::BoxStream};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{execute::Engine, request, request_log, socket::Host};
+use super::{execute::Engine, kept, request, request_log, socket::Host};
 use crate::{
     access::{Caller, Effect, Origin, VerifiedToken},
     app::App,
@@ -108,10 +108,7 @@ impl Host for SocketHost {
         }
         let revoked = app.oauth.revoked_from_memory(&verified.claims);
         let admitted = app.tenancy.admit_from_memory(&session.caller, Effect::Read);
-        let goes_on = match verified.claims.sid {
-            Some(_) => app.sessions.check_from_memory(&verified.claims, &session.caller),
-            None => Some(Ok(())),
-        };
+        let goes_on = kept::check_from_memory(app, &verified.claims, &session.caller);
         match (revoked, admitted, goes_on) {
             (Some(true), ..) => Err(Error::unauthenticated()),
             (Some(false), Some(admitted), Some(goes_on)) => admitted.and(goes_on),
@@ -215,10 +212,7 @@ impl SocketHost {
 
 async fn may_go_on(app: &App, verified: &VerifiedToken, caller: &Caller) -> Result<()> {
     app.tenancy.admit(caller, Effect::Read).await?;
-    match verified.claims.sid {
-        Some(_) => app.sessions.check(&verified.claims, caller).await,
-        None => Ok(()),
-    }
+    kept::check(app, &verified.claims, caller).await
 }
 
 fn ticks(receiver: watch::Receiver<u64>) -> BoxStream<'static, ()> {

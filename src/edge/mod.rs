@@ -13,6 +13,7 @@ mod graphql_http;
 mod health;
 mod host;
 mod isolation;
+mod kept;
 pub mod listener;
 mod rate_check;
 mod request;
@@ -267,7 +268,7 @@ async fn enter(State(entrance): State<Arc<Entrance>>, mut request: Request, next
     let request_id = request::request_id(request.headers());
     let peer = request.extensions().get::<listener::Peer>().copied();
     let (address, forwarded) = request::addresses(peer, request.headers(), &app.config.server.trusted_proxies);
-    let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = request.uri().path(), tenant = tracing::field::Empty);
+    let span = tracing::info_span!("request", id = %request_id, method = %request.method(), path = request.uri().path(), tenant = tracing::field::Empty, act = tracing::field::Empty);
     let handshake = request.extensions().get::<listener::ClientCertificate>().cloned();
     let certificate = match entrance.proxies.take(request.headers_mut(), peer, handshake.as_ref()) {
         Ok(certificate) => certificate,

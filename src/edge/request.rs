@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use chrono::TimeDelta;
 use ipnet::IpNet;
 
-use super::{admission::Digest, listener::Peer, request_log};
+use super::{admission::Digest, kept, listener::Peer, request_log};
 use crate::{
     access::{Binding, Caller, Claims, Effect, Origin, Role, ScopeSet},
     app::App,
@@ -93,8 +93,8 @@ pub(super) async fn authenticate_token(app: &App, token: &str, origin: Origin) -
     if app.oauth.revoked(&verified.claims).await? {
         return Err(Error::unauthenticated());
     }
-    if verified.claims.sid.is_some() {
-        return app.sessions.caller(&verified.claims, origin).await.map(Arc::new);
+    if let Some(kept) = verified.claims.kept() {
+        return kept::caller(app, kept, &verified.claims, origin).await.map(Arc::new);
     }
     if verified.claims.tenant_id.is_none() && !makes_operators(app, &verified.claims.iss) {
         return Err(Error::unauthenticated());

@@ -1,5 +1,6 @@
 //! What analytics learn of each request that is answered: one layer around all of them. What those further in find out (whose token
-//! it is, which operation, what went wrong), they note where the request's own task finds it; nothing is allocated for it.
+//! it is, which operation, what went wrong), they note where the request's own task finds it; nothing is allocated for it. What operators do
+//! inside a tenant is logged here.
 
 use std::{cell::RefCell, sync::Arc, time::Instant};
 
@@ -31,6 +32,9 @@ fn note(change: impl FnOnce(&mut Notes)) {
 
 /// Whose token it is, as soon as it is verified.
 pub(super) fn note_caller(caller: &Arc<Caller>) {
+    if let Some((operator, _)) = caller.impersonator() {
+        tracing::Span::current().record("act", operator);
+    }
     note(|notes| notes.caller = Some(caller.clone()));
 }
 
@@ -73,10 +77,16 @@ impl Drop for Following<'_> {
                 None if std::thread::panicking() => Some(Kind::Internal),
                 None => return,
             };
+            let operation = notes.operation.as_deref().unwrap_or(self.path);
+            let outcome = failed.map_or(OK, Kind::code);
+            // What is changed is in the tenant's journal. What is only looked at by an operator is found here.
+            if let Some((act, impersonation)) = caller.impersonator() {
+                tracing::info!(act, %impersonation, %tenant, operation, outcome, "an operator acted inside a tenant");
+            }
             self.requests.count(&Finished {
                 tenant,
-                operation: notes.operation.as_deref().unwrap_or(self.path),
-                outcome: failed.map_or(OK, Kind::code),
+                operation,
+                outcome,
                 took: self.began.elapsed(),
                 subject: &caller.subject,
                 at: self.clock.now(),
@@ -149,7 +159,7 @@ mod tests {
     use super::{super::to_its_end::ToItsEnd, *};
     use crate::{
         access::{Binding, Origin, ScopeSet},
-        platform::ids::TenantId,
+        platform::ids::{ImpersonationId, TenantId},
     };
 
     fn caller() -> Arc<Caller> {
@@ -226,6 +236,47 @@ mod tests {
             let _ = tokio::time::timeout(Duration::from_millis(1), followed).await;
             assert_eq!(told(&requests), []);
         }
+    }
+
+    /// Lines of the log that are written meanwhile.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_operator_does_inside_a_tenant_is_logged_and_what_services_do_is_not() {
+        let (lines, requests, clock) = (Lines::default(), Requests::default(), Clock::default());
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let _logging = tracing::subscriber::set_default(log);
+        let service = caller();
+        let (id, impersonation) = (service.tenant().unwrap(), ImpersonationId::generate());
+        let binding = Binding::Impersonation { id, impersonation, operator: "olga".to_owned(), epoch: 1 };
+        let olga = Arc::new(Caller { binding, ..Caller::clone(&service) });
+        for caller in [&service, &olga] {
+            let asked = async {
+                note_caller(caller);
+                note_operation(&"query audit".into());
+            };
+            let followed = following(&requests, &clock, "/graphql", asked, |()| Some(Kind::Forbidden));
+            let span = tracing::info_span!("request", act = tracing::field::Empty);
+            tracing::Instrument::instrument(NOTES.scope(RefCell::default(), followed), span).await;
+        }
+        let logged = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&logged).unwrap_or_else(|_| panic!("one line: {logged}"));
+        assert_eq!(line["span"]["act"], "olga");
+        let told = ["act", "impersonation", "operation", "outcome"].map(|name| line["fields"][name].clone());
+        assert_eq!(told, ["olga", &impersonation.to_string(), "query audit", "forbidden"]);
     }
 
     #[test]

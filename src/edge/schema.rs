@@ -17,6 +17,7 @@ use crate::{
     entitlements::graphql::{EntitlementMutation, EntitlementQuery},
     flags::graphql::{FlagMutation, FlagQuery},
     health::graphql::HealthMutation,
+    impersonation::graphql::{ImpersonationMutation, ImpersonationQuery},
     members::graphql::{MemberMutation, MemberQuery},
     operators::graphql::{OperatorMutation, OperatorQuery},
     moves::graphql::{MoveMutation, MoveQuery},
@@ -57,9 +58,17 @@ pub struct Query(
     EnvironmentQuery,
 );
 
-/// Who may ask: services, members, and operators.
+/// Who may ask: services, members, operators, and operators inside a tenant.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityQuery(OAuthQuery, MemberQuery, SessionQuery, DirectoryQuery, DirectorySyncQuery, OperatorQuery);
+pub struct IdentityQuery(
+    OAuthQuery,
+    MemberQuery,
+    SessionQuery,
+    ImpersonationQuery,
+    DirectoryQuery,
+    DirectorySyncQuery,
+    OperatorQuery,
+);
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
@@ -90,12 +99,13 @@ pub struct Mutation(
     EnvironmentMutation,
 );
 
-/// Who may ask: services, and members.
+/// Who may ask: services, members, and operators inside a tenant.
 #[derive(Debug, Default, MergedObject)]
 pub struct IdentityMutation(
     OAuthMutation,
     MemberMutation,
     SessionMutation,
+    ImpersonationMutation,
     PkiMutation,
     DirectoryMutation,
     DirectorySyncMutation,

@@ -176,12 +176,15 @@ pub enum ViewerKind {
     Service,
     /// A person who belongs to one tenant, in a session.
     Member,
+    /// An operator inside one tenant, by an impersonation; the subject is its id.
+    Impersonator,
 }
 
 fn viewer_kind(binding: &crate::access::Binding) -> ViewerKind {
     match binding {
         crate::access::Binding::Member { .. } => ViewerKind::Member,
         crate::access::Binding::Tenant { .. } | crate::access::Binding::Partner { .. } => ViewerKind::Service,
+        crate::access::Binding::Impersonation { .. } => ViewerKind::Impersonator,
         // Without a token nobody gets here.
         _ => ViewerKind::Operator,
     }

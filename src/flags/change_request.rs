@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    access::Actor,
     error::{Error, Result},
     platform::ids::{FlagChangeId, TenantId},
 };
@@ -72,7 +73,7 @@ impl ChangeRequest {
         if self.status != ChangeStatus::Pending {
             return Err(Error::conflict(format!("the change was {} before", self.status.name().to_lowercase())));
         }
-        if decision.status == ChangeStatus::Approved && decision.by == self.requested_by {
+        if decision.status == ChangeStatus::Approved && Actor::is_same_operator(&decision.by, &self.requested_by) {
             return Err(Error::forbidden("who asks for a change cannot approve it: another person must"));
         }
         self.status = decision.status;

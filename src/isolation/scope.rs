@@ -135,7 +135,7 @@ impl TenantScope {
 pub fn may_act(caller: &Caller, standing: &Standing<'_>, effect: Effect) -> Result<()> {
     let (epoch, issued_at) = match caller.binding {
         Binding::Tenant { epoch, issued_at, .. } => (epoch, issued_at),
-        Binding::Member { epoch, .. } => (Some(epoch), 0),
+        Binding::Member { epoch, .. } | Binding::Impersonation { epoch, .. } => (Some(epoch), 0),
         Binding::Platform { .. } | Binding::System => return Ok(()),
         // Good for the entry that it was made for.
         Binding::Partner { .. } => return Err(Error::not_found()),

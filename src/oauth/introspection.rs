@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{OAuth, client::Client, refusal::Refusal};
 use crate::{
-    access::{Binding, Caller, Claims, Effect, Origin, ScopeSet, VerifiedToken},
+    access::{Binding, Caller, Claims, Effect, Kept, Origin, ScopeSet, VerifiedToken},
     error::{Error, Kind, Result},
     isolation::{Access, EVERYWHERE, Standing, may_act},
 };
@@ -22,19 +22,17 @@ impl OAuth {
         if !visible || !self.is_active(claims).await? {
             return Ok(inactive());
         }
-        if claims.sid.is_none() {
-            return Ok(active(claims));
-        }
-        match self.session_scopes(claims).await {
+        let Some(kept) = claims.kept() else { return Ok(active(claims)) };
+        match self.kept_scopes(kept, claims).await {
             Ok(scopes) => Ok(active(&Claims { scope: scopes.to_string(), ..claims.clone() })),
             Err(error) if error.kind() == Kind::Unauthenticated => Ok(inactive()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// What a member's token is good for is decided by its roles of now, not by what it says.
-    async fn session_scopes(&self, claims: &Claims) -> Result<ScopeSet> {
-        let check = self.0.sessions.read().unwrap_or_else(PoisonError::into_inner).clone();
+    /// What such a token is good for is decided by what holds now, not by what it says: a member's by its roles.
+    async fn kept_scopes(&self, kept: Kept, claims: &Claims) -> Result<ScopeSet> {
+        let check = self.0.keepers.read().unwrap_or_else(PoisonError::into_inner).get(&kept).cloned();
         match check {
             Some(check) => check(claims).await,
             None => Err(Error::unauthenticated()),
@@ -107,6 +105,7 @@ mod tests {
             client_id: Some("client".to_owned()),
             sid: None,
             amr: vec![],
+            act: None,
         };
         let expected = json!({
             "active": true, "token_type": "Bearer", "iss": "https://tenantry.example", "sub": "client", "aud": "tenantry", "exp": 2,

@@ -28,7 +28,10 @@ mod signing_key;
 mod store;
 mod token;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use futures::future::BoxFuture;
@@ -38,11 +41,11 @@ pub use self::{
     jobs::Purged,
     owner::Owner,
     register::CreatedClient,
-    token::{MemberGrant, closed},
+    token::{ImpersonatorGrant, MemberGrant},
 };
 use self::{revocation::Revocations, rotation::Loaded, settings::Settings};
 use crate::{
-    access::{Claims, KeyRing, ScopeSet, TokenVerifier},
+    access::{Claims, Kept, KeyRing, ScopeSet, TokenVerifier},
     config::Config,
     error::Result,
     isolation::Isolation,
@@ -66,11 +69,11 @@ struct Parts {
     /// What the ring was last filled with; held while it is filled, so that an older read never overwrites a newer one.
     loaded: tokio::sync::Mutex<Loaded>,
     settings: Settings,
-    sessions: RwLock<Option<SessionCheck>>,
+    keepers: RwLock<HashMap<Kept, KeeperCheck>>,
 }
 
-/// What a token of a member's session is good for now; `unauthenticated` where its session is over. Introspection asks it.
-pub type SessionCheck = Arc<dyn for<'a> Fn(&'a Claims) -> BoxFuture<'a, Result<ScopeSet>> + Send + Sync>;
+/// What a token that hangs on a session or an impersonation is good for now; `unauthenticated` where that is over. Introspection asks it.
+pub type KeeperCheck = Arc<dyn for<'a> Fn(&'a Claims) -> BoxFuture<'a, Result<ScopeSet>> + Send + Sync>;
 
 impl OAuth {
     /// Nothing is read here: `ensure_keys` does that at start, `hear` from then on.
@@ -84,13 +87,13 @@ impl OAuth {
         let settings = Settings::from_config(config);
         let verifier = settings.own_verifier(isolation.clock().clone(), keyring.clone());
         let revocations = Revocations::default();
-        let (loaded, sessions) = (tokio::sync::Mutex::default(), RwLock::default());
-        Self(Arc::new(Parts { isolation, tenancy, keyring, master, verifier, revocations, loaded, settings, sessions }))
+        let (loaded, keepers) = (tokio::sync::Mutex::default(), RwLock::default());
+        Self(Arc::new(Parts { isolation, tenancy, keyring, master, verifier, revocations, loaded, settings, keepers }))
     }
 
-    /// From now on `check` is asked for tokens of sessions. For the house's construction.
-    pub fn ask_sessions_with(&self, check: SessionCheck) {
-        *self.0.sessions.write().unwrap_or_else(PoisonError::into_inner) = Some(check);
+    /// From now on `check` is asked for tokens that hang on this. For the house's construction.
+    pub fn ask_with(&self, kept: Kept, check: KeeperCheck) {
+        self.0.keepers.write().unwrap_or_else(PoisonError::into_inner).insert(kept, check);
     }
 
     /// Follows the listener: keys and revocations of other replicas are in force here as soon as this returns.

@@ -215,6 +215,7 @@ mod tests {
             client_id: client.map(|client| client.to_string()),
             sid: None,
             amr: vec![],
+            act: None,
         }
     }
 

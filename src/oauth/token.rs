@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::{OAuth, client::Client, refusal::Refusal, settings::delta};
 use crate::{
-    access::{Audience, Caller, Claims, Effect, Origin, Permission, Role, Scope, ScopeSet},
+    access::{ActorClaim, Audience, Caller, Claims, Effect, Origin, Permission, Role, Scope, ScopeSet},
     error::{Error, Kind, Result},
     isolation::{OperatorScope, TenantScope},
     journal::Entry,
     platform::{
-        ids::{ClientId, MemberId, SessionId, TenantId},
+        ids::{ClientId, ImpersonationId, MemberId, SessionId, TenantId},
         random,
     },
     tenancy::Tenant,
@@ -36,16 +36,17 @@ struct Grant {
     roles: Vec<String>,
     scopes: ScopeSet,
     client: Option<ClientId>,
-    session: Option<SessionClaims>,
+    kept: Option<KeptClaims>,
     begin: DateTime<Utc>,
     end: DateTime<Utc>,
 }
 
-/// What binds a token to a member's session.
+/// What a token says of the session or the impersonation that it hangs on.
 #[derive(Debug)]
-struct SessionClaims {
-    id: SessionId,
+struct KeptClaims {
+    id: String,
     amr: Vec<String>,
+    actor: Option<ActorClaim>,
 }
 
 /// A member that was proved, and the session that its token is for.
@@ -61,6 +62,19 @@ pub struct MemberGrant {
     /// Values of RFC 8176.
     pub amr: Vec<String>,
     /// The token does not outlive this.
+    pub ends_at: DateTime<Utc>,
+}
+
+/// An operator that may act inside a tenant.
+#[derive(Clone, Debug)]
+pub struct ImpersonatorGrant {
+    pub tenant: TenantId,
+    /// The tenant's access epoch that the impersonation began under.
+    pub epoch: i64,
+    pub impersonation: ImpersonationId,
+    pub operator: String,
+    pub scopes: ScopeSet,
+    pub began_at: DateTime<Utc>,
     pub ends_at: DateTime<Utc>,
 }
 
@@ -95,7 +109,7 @@ impl OAuth {
         let end = client.expires_at.map_or(end, |expires_at| end.min(expires_at));
         let (subject, roles) = (client.id.to_string(), names(&client.roles));
         let claims =
-            self.claims(Grant { subject, tenant, roles, scopes, client: Some(client.id), session: None, begin, end });
+            self.claims(Grant { subject, tenant, roles, scopes, client: Some(client.id), kept: None, begin, end });
         if claims.exp <= claims.iat {
             return Err(Refusal::invalid_client()); // the client expires within this second
         }
@@ -112,8 +126,7 @@ impl OAuth {
         }
         let scope = OperatorScope::enter(&Arc::new(caller.clone()), &ISSUE)?;
         let (subject, roles) = (caller.subject.clone(), names(roles));
-        let claims =
-            self.claims(Grant { subject, tenant: None, roles, scopes, client: None, session: None, begin, end });
+        let claims = self.claims(Grant { subject, tenant: None, roles, scopes, client: None, kept: None, begin, end });
         let token = self.0.keyring.sign(&claims)?;
         let tx = self.0.isolation.begin_operator(&scope).await?;
         tx.commit([issued(&claims)?]).await?;
@@ -140,7 +153,7 @@ impl OAuth {
         }
         let (subject, tenant) = (caller.subject.clone(), Some((tenant, known.access_epoch)));
         let claims =
-            self.claims(Grant { subject, tenant, roles: vec![], scopes, client: None, session: None, begin, end });
+            self.claims(Grant { subject, tenant, roles: vec![], scopes, client: None, kept: None, begin, end });
         let token = self.0.keyring.sign(&claims)?;
         let tx = self.0.isolation.begin(&scope).await?;
         tx.commit([issued(&claims)?]).await?;
@@ -158,11 +171,28 @@ impl OAuth {
             roles: grant.roles,
             scopes: grant.scopes,
             client: None,
-            session: Some(SessionClaims { id: grant.session, amr: grant.amr }),
+            kept: Some(KeptClaims { id: grant.session.to_string(), amr: grant.amr, actor: None }),
             begin,
             end,
         });
         Ok((self.0.keyring.sign(&claims)?, end))
+    }
+
+    /// The one token of an impersonation, for as long as that lasts. Its subject is the impersonation, and the operator is the one who acts
+    /// (RFC 8693, section 4.1): whoever knows only subjects takes it neither for one of the tenant's own nor for the operator elsewhere.
+    pub fn issue_to_impersonator(&self, grant: ImpersonatorGrant) -> Result<String> {
+        let impersonation = grant.impersonation.to_string();
+        let claims = self.claims(Grant {
+            subject: impersonation.clone(),
+            tenant: Some((grant.tenant, grant.epoch)),
+            roles: vec![],
+            scopes: grant.scopes,
+            client: None,
+            kept: Some(KeptClaims { id: impersonation, amr: vec![], actor: Some(ActorClaim { sub: grant.operator }) }),
+            begin: grant.began_at,
+            end: grant.ends_at,
+        });
+        Ok(self.0.keyring.sign(&claims)?)
     }
 
     /// The tenant, if its services may sign in from there.
@@ -188,6 +218,7 @@ impl OAuth {
     fn claims(&self, grant: Grant) -> Claims {
         let settings = &self.0.settings;
         let iat = grant.begin.timestamp();
+        let (sid, amr, act) = grant.kept.map(|kept| (Some(kept.id), kept.amr, kept.actor)).unwrap_or_default();
         Claims {
             iss: settings.issuer.clone(),
             sub: grant.subject,
@@ -202,8 +233,9 @@ impl OAuth {
             tenant_id: grant.tenant.map(|(id, _)| id),
             epoch: grant.tenant.map(|(_, epoch)| epoch),
             client_id: grant.client.map(|client| client.to_string()),
-            sid: grant.session.as_ref().map(|session| session.id.to_string()),
-            amr: grant.session.map(|session| session.amr).unwrap_or_default(),
+            sid,
+            amr,
+            act,
         }
     }
 }

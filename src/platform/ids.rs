@@ -173,6 +173,12 @@ id!(
     uuid_v7
 );
 
+id!(
+    /// An operator's impersonation of a tenant: UUIDv7. Also `sid` and `sub` of its token.
+    ImpersonationId,
+    uuid_v7
+);
+
 impl TenantId {
     /// Owner of what belongs to the platform itself and to no tenant: the nil UUID, which a random id never is.
     /// A tenant's session can therefore never be bound to it.

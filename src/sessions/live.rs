@@ -47,11 +47,35 @@ pub(super) struct Live {
     cache: Cache<(TenantId, SessionId), Arc<Known>>,
 }
 
+/// Sessions of operators, for what hangs on them.
+#[derive(Clone, Debug)]
+pub struct OperatorSessions(Arc<Live>);
+
+impl OperatorSessions {
+    /// What the operator may do now; `unauthenticated` once its session has ended.
+    pub async fn scopes(&self, account: Account) -> Result<ScopeSet> {
+        self.0.roles_and_scopes(&account.into()).await.map(|(_, scopes)| scopes)
+    }
+
+    /// The same from memory alone: `None` where that has no answer.
+    pub fn scopes_from_memory(&self, account: Account) -> Option<Result<ScopeSet>> {
+        let claimed = account.into();
+        let (ground, standing) = (self.0.members.cached_ground(TenantId::PLATFORM)?, self.0.known(&claimed)?);
+        Some(self.0.held(&claimed, standing.as_ref(), &ground))
+    }
+}
+
 /// Of whom a token's claims speak.
 struct Claimed {
     tenant: TenantId,
     session: SessionId,
     member: MemberId,
+}
+
+impl From<Account> for Claimed {
+    fn from(Account { member, session }: Account) -> Self {
+        Self { tenant: TenantId::PLATFORM, session, member }
+    }
 }
 
 fn claimed(claims: &Claims) -> Result<Claimed> {
@@ -90,13 +114,17 @@ impl Sessions {
         let ground = self.members.cached_ground(claimed.tenant)?;
         let standing = self.live.known(&claimed)?;
         let now = self.live.held(&claimed, standing.as_ref(), &ground);
-        Some(now.and_then(|now| still_has(caller, now)))
+        Some(now.and_then(|now| caller.still_has(now)))
     }
 
     /// The same, asking the database where memory has no answer.
     pub async fn check(&self, claims: &Claims, caller: &Caller) -> Result<()> {
         let now = self.caller(claims, caller.origin.clone()).await?;
-        still_has(caller, now.scopes)
+        caller.still_has(now.scopes)
+    }
+
+    pub fn of_operators(&self) -> OperatorSessions {
+        OperatorSessions(self.live.clone())
     }
 
     /// Follows the listener: what may have been missed is read again.
@@ -166,9 +194,4 @@ impl Live {
         }
         Ok(standing)
     }
-}
-
-/// Whoever was let in with more than it may do now has to ask anew.
-fn still_has(caller: &Caller, now: ScopeSet) -> Result<()> {
-    if caller.scopes.without(now).is_empty() { Ok(()) } else { Err(Error::unauthenticated()) }
 }

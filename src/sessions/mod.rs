@@ -30,6 +30,7 @@ use futures::FutureExt as _;
 pub use self::{
     begin::{Begun, SignedIn},
     challenge::{Challenge, Factor},
+    live::OperatorSessions,
     policy::{MultiFactor, NewPolicy, Policy},
     proof::{Amr, Method, Proof},
     session::{EndReason, Session},
@@ -37,7 +38,7 @@ pub use self::{
 };
 use self::{challenge::Challenges, live::Live, policy::OwnPolicy, refresh::RefreshTokens, totp::Vault};
 use crate::{
-    access::{Audience, Caller, Effect, Origin, Permission},
+    access::{Audience, Caller, Effect, Kept, Origin, Permission},
     config,
     error::Result,
     isolation::{Isolation, TenantScope},
@@ -100,10 +101,13 @@ impl Sessions {
         }));
         let live = Arc::new(Live::new(isolation.clone(), members.clone()));
         let asked = live.clone();
-        oauth.ask_sessions_with(Arc::new(move |claims| {
-            let asked = asked.clone();
-            async move { asked.scopes_of(claims).await }.boxed()
-        }));
+        oauth.ask_with(
+            Kept::Session,
+            Arc::new(move |claims| {
+                let asked = asked.clone();
+                async move { asked.scopes_of(claims).await }.boxed()
+            }),
+        );
         Self {
             isolation,
             tenancy,

@@ -19,7 +19,7 @@ const RANKS: &[&[&str]] = &[
     &["rates", "entitlements", "provisioning", "usage", "members"],
     &["directory"],
     &["moves", "probes", "analytics", "sessions"],
-    &["operators"],
+    &["operators", "impersonation"],
     &["app"],
     &["edge"],
     &["worker"],

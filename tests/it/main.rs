@@ -19,6 +19,7 @@ mod flags;
 mod half_sent;
 mod health;
 mod hierarchy;
+mod impersonation;
 mod isolation;
 mod lifecycle;
 mod members;

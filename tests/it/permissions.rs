@@ -16,6 +16,9 @@ use crate::{
 /// Who is shut out by the tenant's network rules, from sockets as well.
 const ELSEWHERE: &str = "elsewhere";
 
+/// An operator inside a tenant, with all that can be taken there.
+const INSIDE: &str = "inside";
+
 /// A column of the table.
 struct Caller {
     name: &'static str,
@@ -111,8 +114,8 @@ fn routes(schema: &Schema) -> Vec<Route> {
     routes
 }
 
-/// Operators of one role each, services with one scope each, one with all, one with all of a tenant whose network rules let it in
-/// from elsewhere only, a stranger.
+/// Operators of one role each, services with one scope each, one with all, an operator inside the same tenant, a service with all of a tenant
+/// whose network rules let it in from elsewhere only, a stranger.
 async fn callers(app: &TestApp) -> Vec<Caller> {
     let tenant = app.tenant("permitted").await;
     let mut callers = Vec::new();
@@ -123,6 +126,7 @@ async fn callers(app: &TestApp) -> Vec<Caller> {
         callers.push((scope.name().trim_start_matches("auth:"), app.service(&tenant, scope.name()).await));
     }
     callers.push(("all", app.full_service(&tenant).await));
+    callers.push((INSIDE, crate::impersonation::begin(app, &app.admin().await, &tenant).await.client));
     let fenced = app.tenant("fenced").await;
     let fence = "mutation($id: ID!) { setNetworkRules(input: {tenantId: $id, allowed: [{name: \"office\", network: \"203.0.113.0/24\"}]}) {
         networkRules { version } } }";
@@ -212,7 +216,8 @@ fn asked(permission: Option<&Permission>) -> String {
 
 fn table(head: Vec<String>, lines: Vec<Vec<String>>) -> String {
     let mut text = "# Who may use each field, found out by using it (tests/it/permissions.rs).\n\
-        # Columns: the roles of operators; services of a tenant with one scope each, and with all; no token.\n\
+        # Columns: the roles of operators; services of a tenant with one scope each, and with all; an administrator inside that tenant; a service of\n\
+        # a tenant whose network rules keep it out; no token.\n\
         # yes: allowed   -: forbidden   401: unauthenticated   Fields below another need what that asks for, too.\n\n"
         .to_owned();
     let widths: Vec<usize> = (0..head.len())

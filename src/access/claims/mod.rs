@@ -1,11 +1,14 @@
 //! What a token says (RFC 7519; access tokens: RFC 9068), read strictly and written for issuing.
 
+mod actor;
+mod kept;
 pub(in crate::access) mod strict;
 
 use serde::{Deserialize, Serialize, Serializer, de::MapAccess};
 use uuid::Uuid;
 
-use self::strict::Members;
+pub use self::{actor::ActorClaim, kept::Kept};
+use self::{actor::ParsedActor, strict::Members};
 use crate::platform::ids::TenantId;
 
 /// Last second of the year 9999: what every store and every language can still show.
@@ -42,12 +45,16 @@ pub struct Claims {
     /// The OAuth client that asked for the token (RFC 8693, section 4.3).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// The member's session that the token belongs to (OpenID Connect Front-Channel Logout 1.0, section 3). Only own tokens have it.
+    /// The member's session that the token belongs to (OpenID Connect Front-Channel Logout 1.0, section 3), or the impersonation. Only own
+    /// tokens have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
     /// How the member was proved (RFC 8176, section 2); of members alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub amr: Vec<String>,
+    /// Who really acts, where that is not the subject (RFC 8693, section 4.1). Only own tokens have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act: Option<ActorClaim>,
 }
 
 /// Which claim breaks which rule. For the log: the sender of a token never learns it.
@@ -88,6 +95,7 @@ impl Claims {
             client_id: parsed.client_id,
             sid: parsed.sid,
             amr: parsed.amr.unwrap_or_default(),
+            act: parsed.act.map(ParsedActor::complete).transpose()?,
         };
         claims.check()?;
         Ok(claims)
@@ -111,7 +119,8 @@ impl Claims {
         within("epoch", self.epoch.is_none_or(|epoch| epoch >= 0))?;
         within("client_id", self.client_id.as_deref().is_none_or(|id| is_text(id, MAX_ID_BYTES)))?;
         within("sid", self.sid.as_deref().is_none_or(|id| is_text(id, MAX_ID_BYTES)))?;
-        within("amr", self.amr.len() <= MAX_METHODS && self.amr.iter().all(|amr| is_text(amr, MAX_ID_BYTES)))
+        within("amr", self.amr.len() <= MAX_METHODS && self.amr.iter().all(|amr| is_text(amr, MAX_ID_BYTES)))?;
+        within("act", self.act.as_ref().is_none_or(|act| is_text(&act.sub, MAX_ID_BYTES)))
     }
 }
 
@@ -132,6 +141,7 @@ pub(in crate::access) struct ParsedClaims {
     client_id: Option<String>,
     sid: Option<String>,
     amr: Option<Vec<String>>,
+    act: Option<ParsedActor>,
     /// The last known claim that was begun, for the error.
     reached: Option<&'static str>,
 }
@@ -148,7 +158,7 @@ impl ParsedClaims {
 
 impl Members for ParsedClaims {
     fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
-        const KNOWN: [&str; 14] = [
+        const KNOWN: [&str; 15] = [
             "iss",
             "sub",
             "aud",
@@ -163,6 +173,7 @@ impl Members for ParsedClaims {
             "client_id",
             "sid",
             "amr",
+            "act",
         ];
         let Some(known) = KNOWN.into_iter().find(|known| *known == name) else { return Ok(false) };
         self.reached = Some(known);
@@ -180,7 +191,8 @@ impl Members for ParsedClaims {
             "epoch" => self.epoch = Some(map.next_value()?),
             "client_id" => self.client_id = Some(map.next_value()?),
             "sid" => self.sid = Some(map.next_value()?),
-            _ => self.amr = Some(map.next_value()?),
+            "amr" => self.amr = Some(map.next_value()?),
+            _ => map.next_value_seed(strict::Inner(self.act.insert(ParsedActor::default())))?,
         }
         Ok(true)
     }
@@ -252,7 +264,8 @@ mod tests {
         json!({
             "iss": "https://tenantry.example", "sub": "client", "aud": "tenantry", "exp": 2_000_000_000, "iat": 1_999_999_000,
             "nbf": 1_999_999_000, "jti": "j-1", "scope": "auth:tenant:read", "roles": [], "tenant_id": "6f1c1f4e-8a43-4a0e-9f6b-0d9a4f1f2b3c",
-            "epoch": 3, "client_id": "client", "sid": "s-1", "amr": ["pwd"]
+            "epoch": 3, "client_id": "client", "sid": "s-1", "amr": ["pwd"],
+            "act": { "sub": "operator" }
         })
     }
 
@@ -280,7 +293,7 @@ mod tests {
             claims.as_object_mut().expect("an object").remove(claim);
             assert_eq!(parse(&claims), Err(InvalidClaims { claim, fault: Fault::Missing }));
         }
-        for claim in ["nbf", "scope", "roles", "tenant_id", "epoch", "client_id", "sid", "amr"] {
+        for claim in ["nbf", "scope", "roles", "tenant_id", "epoch", "client_id", "sid", "amr", "act"] {
             let mut claims = full();
             claims.as_object_mut().expect("an object").remove(claim);
             assert!(parse(&claims).is_ok(), "{claim}");
@@ -312,6 +325,26 @@ mod tests {
             assert!(with("roles", value.clone()).is_err(), "{value}");
         }
         assert!(with("roles", json!("admin")).is_err());
+    }
+
+    #[test]
+    fn an_actor_is_named_once_and_more_of_it_is_passed_over() {
+        let more = json!({ "sub": "operator", "iss": "https://idp.example", "act": { "sub": "before" } });
+        assert_eq!(with("act", more).expect("an actor").act, Some(ActorClaim { sub: "operator".to_owned() }));
+        for value in [json!("operator"), json!(null), json!(["operator"]), json!({ "sub": 1 }), json!({ "sub": null })]
+        {
+            assert_eq!(with("act", value), Err(InvalidClaims { claim: "act", fault: Fault::Malformed }));
+        }
+        assert_eq!(with("act", json!({})), Err(InvalidClaims { claim: "act", fault: Fault::Missing }));
+        for sub in [String::new(), " x".to_owned(), "a\nb".to_owned(), "x".repeat(256)] {
+            assert_eq!(
+                with("act", json!({ "sub": sub })),
+                Err(InvalidClaims { claim: "act", fault: Fault::OutOfBounds })
+            );
+        }
+        let twice = full().to_string().replace("{\"sub\":\"operator\"}", "{\"sub\":\"operator\",\"sub\":\"other\"}");
+        assert_ne!(twice, full().to_string());
+        assert!(Claims::parse(twice.as_bytes()).is_err());
     }
 
     #[test]

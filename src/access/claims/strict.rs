@@ -20,11 +20,25 @@ pub(in crate::access) trait Members {
 /// Reads one object and nothing else. The caller bounds the length of `json`.
 pub(in crate::access) fn read_object(json: &[u8], members: &mut impl Members) -> serde_json::Result<()> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    deserializer.deserialize_map(Object(members))?;
+    deserializer.deserialize_map(Object { members, depth: 1 })?;
     deserializer.end()
 }
 
-struct Object<'a, M>(&'a mut M);
+/// A member of the outermost object that is an object itself, of which some members matter.
+pub(in crate::access) struct Inner<'a, M>(pub(in crate::access) &'a mut M);
+
+impl<'de, M: Members> DeserializeSeed<'de> for Inner<'_, M> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(Object { members: self.0, depth: 2 })
+    }
+}
+
+struct Object<'a, M> {
+    members: &'a mut M,
+    depth: usize,
+}
 
 impl<'de, M: Members> Visitor<'de> for Object<'_, M> {
     type Value = ();
@@ -37,8 +51,8 @@ impl<'de, M: Members> Visitor<'de> for Object<'_, M> {
         let mut names = Names::default();
         while let Some(name) = map.next_key::<String>()? {
             names.admit(&name)?;
-            if !self.0.take(&name, &mut map)? {
-                map.next_value_seed(Skipped { depth: 2 })?;
+            if !self.members.take(&name, &mut map)? {
+                map.next_value_seed(Skipped { depth: self.depth + 1 })?;
             }
             names.0.push(name);
         }

@@ -56,6 +56,7 @@ pub(in crate::access) fn claims(now: i64) -> Claims {
         client_id: Some("client".to_owned()),
         sid: None,
         amr: vec![],
+        act: None,
     }
 }
 

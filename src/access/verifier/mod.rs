@@ -183,8 +183,9 @@ impl TokenVerifier {
         if claims.iss != self.keys.issuer() {
             // Only we know epochs; another issuer's would outlive every suspension.
             claims.epoch = None;
-            // Nor are its sessions ours.
+            // Nor are its sessions ours, or those who act for somebody there.
             claims.sid = None;
+            claims.act = None;
         }
         Ok(())
     }

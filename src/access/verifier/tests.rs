@@ -308,16 +308,18 @@ fn a_token_is_bound_to_a_tenant_or_has_a_role() {
 }
 
 #[test]
-fn another_issuers_epoch_is_not_believed() {
+fn another_issuers_epoch_session_and_actor_are_not_believed() {
     let setup = setup();
     let mut claims = setup.claims();
     (claims["iss"], claims["epoch"]) = (json!(EXTERNAL), json!(i64::MAX));
+    (claims["sid"], claims["act"]) = (json!("s-1"), json!({ "sub": "operator" }));
     let token = fixture::forge(
         &fixture::other_key(),
         &header_with("kid", json!(fixture::other_key().kid())),
         &claims.to_string(),
     );
-    assert_eq!(setup.verifier.verify(&token).expect("a good token").claims.epoch, None);
+    let verified = setup.verifier.verify(&token).expect("a good token");
+    assert_eq!((verified.claims.epoch, verified.claims.kept()), (None, None));
 }
 
 #[test]

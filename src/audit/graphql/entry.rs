@@ -43,7 +43,7 @@ impl AuditEntry {
 
     /// Who did it.
     async fn actor(&self) -> Result<AuditActor<'_>> {
-        Ok(AuditActor { kind: AuditActorKind::parse(&self.0.actor_kind)?, name: &self.0.actor })
+        Ok(AuditActor::new(&self.0.actor_kind, &self.0.actor)?)
     }
 
     /// What it was done to.
@@ -85,9 +85,16 @@ pub struct AuditActor<'a> {
     name: &'a str,
 }
 
+impl<'a> AuditActor<'a> {
+    /// From the kind and the name that stand in the journal.
+    pub fn new(kind: &str, name: &'a str) -> crate::error::Result<Self> {
+        Ok(Self { kind: AuditActorKind::parse(kind)?, name })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 pub enum AuditActorKind {
-    /// A person or service of the platform.
+    /// A person or service of the platform. Inside the tenant, by an impersonation, the name is followed by `/` and the impersonation's id.
     Operator,
     /// A service of the tenant.
     Service,

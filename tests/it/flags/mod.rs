@@ -47,7 +47,7 @@ async fn evaluate_with(client: &Client, key: &str, context: Value) -> Value {
 }
 
 /// Another person than `TestApp::admin`.
-async fn second_admin(app: &TestApp) -> Client {
+pub async fn second_admin(app: &TestApp) -> Client {
     let ttl = app.app.config.auth.token_ttl;
     let caller = Caller::command_line("second");
     let token = app.app.oauth.issue_operator_token(&caller, &[Role::Admin], ttl).await.unwrap();

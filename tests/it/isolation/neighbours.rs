@@ -34,6 +34,8 @@ pub struct Neighbours {
     pub b_member: String,
     /// Ids of A's trust anchor and revocation list.
     a_pki: [String; 2],
+    /// Id of an operator's impersonation in A.
+    a_impersonation: String,
 }
 
 /// A client of the token endpoint.
@@ -131,6 +133,7 @@ const DIRECTORY: &str =
     "mutation($input: ConfigureDirectoryInput!) { configureDirectory(input: $input) { directory { version } } }";
 const PERMIT: &str = "mutation($id: ID!, $reason: String!) {
     permitDirectory(input: {tenantId: $id, plainText: false, unverified: false, reason: $reason}) { permit { version } } }";
+const IMPERSONATE: &str = "mutation($input: ImpersonateInput!) { impersonate(input: $input) { impersonation { id } } }";
 const GRANT_PARTNER: &str =
     "mutation($input: GrantPartnerAccessInput!) { grantPartnerAccess(input: $input) { access { version } } }";
 const ENTRIES: &str =
@@ -170,6 +173,7 @@ impl Neighbours {
             a_member: String::new(),
             b_member: String::new(),
             a_pki: Default::default(),
+            a_impersonation: String::new(),
         };
         for _ in 0..entries {
             neighbours.happen_in_a().await;
@@ -191,6 +195,8 @@ impl Neighbours {
             neighbours.have_members(&neighbours.a, &neighbours.a_service, "annexed-mail-5@example.com").await;
         neighbours.have_certificates(&neighbours.b, &neighbours.service).await;
         neighbours.a_pki = neighbours.have_certificates(&neighbours.a, &neighbours.a_service).await;
+        neighbours.have_impersonation(&neighbours.b).await;
+        neighbours.a_impersonation = neighbours.have_impersonation(&neighbours.a).await;
         neighbours.have_directory(&neighbours.a, &neighbours.a_service).await;
         neighbours.have_directory(&neighbours.b, &neighbours.service).await;
         neighbours.use_flags().await;
@@ -410,6 +416,13 @@ impl Neighbours {
         id.as_str().unwrap().to_owned()
     }
 
+    /// An operator inside; answers the impersonation's id.
+    async fn have_impersonation(&self, tenant: &Tenant) -> String {
+        let input = json!({ "tenantId": tenant.id, "reason": format!("ticket {}", tenant.canary) });
+        let begun = self.admin.ok(IMPERSONATE, json!({ "input": input })).await;
+        begun["impersonate"]["impersonation"]["id"].as_str().unwrap().to_owned()
+    }
+
     /// A directory that nobody answers for, and a synchronisation that found that out.
     async fn have_directory(&self, tenant: &Tenant, service: &Client) {
         let base = format!("ou={},dc=example", tenant.canary);
@@ -490,6 +503,7 @@ impl Neighbours {
             name("grant id", self.a_grant.clone(), Form::Id),
             name("trust anchor", self.a_pki[0].clone(), Form::Id),
             name("revocation list", self.a_pki[1].clone(), Form::Id),
+            name("impersonation id", self.a_impersonation.clone(), Form::Id),
             name("flag change", text(&changes["flagChangeRequests"][0]["id"]), Form::Id),
             name("slug", self.a.slug.clone(), Form::Text),
             name("external id", "annexed-text-2".to_owned(), Form::Text),
