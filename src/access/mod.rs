@@ -16,7 +16,7 @@ mod presented;
 mod verifier;
 
 pub use self::{
-    caller::{Actor, ActorKind, Binding, Caller, Origin},
+    caller::{Account, Actor, ActorKind, Binding, Caller, Origin},
     claims::{ActorClaim, Claims, Fault, InvalidClaims, Kept},
     external::ExternalKeys,
     keyring::{Detached, KeyRing, OwnKey, OwnKeys, Unusable, VerificationKey},

@@ -299,7 +299,7 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Self; 47] = [Self::Admin, Self::Support, Self::Billing, Self::Auditor, Self::Plane];
+    pub const ALL: [Self; 5] = [Self::Admin, Self::Support, Self::Billing, Self::Auditor, Self::Plane];
 
     pub const fn name(self) -> &'static str {
         match self {

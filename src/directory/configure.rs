@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     isolation::{Conditions, TenantScope},
     journal::Entry,
-    members::{Shipped, Source, scopes_of},
+    members::{Roles, Shipped, Source},
     platform::secret::Secret,
     tenant_keys::Sealed,
 };
@@ -98,7 +98,7 @@ impl Directory {
             given.extend(roles);
         }
         let held = scope.caller().scopes;
-        if !scopes_of(given, &own).without(held).is_empty() {
+        if !Roles::OfTenant(&own).scopes_of(given).without(held).is_empty() {
             let rule = "the roles of roleMappings and defaultRoles have scopes that you do not have yourself";
             return Err(Error::forbidden(rule));
         }
@@ -106,7 +106,7 @@ impl Directory {
         let members = self.members.of_source(&tx, Source::Directory).await?;
         tx.commit_unrecorded("a read").await?;
         let roles: BTreeSet<&String> = members.iter().flat_map(|member| &member.roles).collect();
-        if !scopes_of(roles, &own).without(held).is_empty() {
+        if !Roles::OfTenant(&own).scopes_of(roles).without(held).is_empty() {
             let rule = "members of the directory have scopes that you do not have yourself, so where they sign in is not yours to say";
             return Err(Error::forbidden(rule));
         }

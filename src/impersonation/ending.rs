@@ -20,12 +20,12 @@ impl Impersonations {
         let found = store::list(&tx, scope.tenant(), page).await?;
         tx.commit_unrecorded("a read").await?;
         let epoch = known.tenant.access_epoch;
-        let with = |found: Impersonation| {
-            let is_running = found.is_running(epoch, now);
-            (found, is_running)
-        };
-        let Page { items, has_next, has_previous } = found;
-        Ok(Page { items: items.into_iter().map(with).collect(), has_next, has_previous })
+        let mut items = Vec::with_capacity(found.items.len());
+        for item in found.items {
+            let goes_on = item.is_running(epoch, now) && self.live.operator_goes_on(&item).await?;
+            items.push((item, goes_on));
+        }
+        Ok(Page { items, has_next: found.has_next, has_previous: found.has_previous })
     }
 
     /// Ends one at once, on every replica. To end one twice, or one that has run out, changes nothing.

@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use super::{Impersonation, Impersonations, store};
 use crate::{
     access::{Binding, Caller, Claims, Origin, ScopeSet},
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     isolation::Isolation,
     members::Members,
     platform::{
@@ -130,11 +130,23 @@ impl Live {
             None => self.read(claimed).await?,
         };
         let found = self.held(claimed, found.as_deref(), &known)?;
-        let own = match found.account() {
-            Some(account) => self.operators.scopes(account).await?,
-            None => ScopeSet::ALL,
-        };
-        Ok(found.scopes().intersection(own))
+        Ok(found.scopes().intersection(self.operators_own(found).await?))
+    }
+
+    /// What the operator may do now; `unauthenticated` once its session has ended.
+    async fn operators_own(&self, found: &Impersonation) -> Result<ScopeSet> {
+        match found.account() {
+            Some(account) => self.operators.scopes(account).await,
+            None => Ok(ScopeSet::ALL),
+        }
+    }
+
+    pub(super) async fn operator_goes_on(&self, found: &Impersonation) -> Result<bool> {
+        match self.operators_own(found).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == Kind::Unauthenticated => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn held<'a>(

@@ -346,3 +346,46 @@ async fn the_first_operator_is_invited_from_the_machine() {
     let listed = binary.run(&["operator", "list"]).await.ok();
     assert!(listed.contains("DEACTIVATED"), "{listed}");
 }
+
+#[tokio::test]
+async fn what_an_operator_began_inside_a_tenant_goes_on_no_longer_than_its_session() {
+    let app = TestApp::start().await;
+    let replica = app.replica("").await;
+    let (admin, tenant) = (app.admin().await, app.tenant("acme").await);
+    let impersonate = "mutation($input: ImpersonateInput!) { impersonate(input: $input) { accessToken impersonation { operator } } }";
+    let read = "{ tenant { slug } }";
+    let write = "mutation { updateTenant(input: {name: \"other\"}) { tenant { name } } }";
+    let running = "query($id: ID!) { impersonations(tenantId: $id) { edges { node { operator running } } } }";
+    let input = json!({ "input": { "tenantId": tenant.id, "reason": "T-1: the invoice is wrong" } });
+    let inside = async |anna: &Signed| {
+        let begun = anna.client.ok(impersonate, input.clone()).await["impersonate"].clone();
+        assert_eq!(begun["impersonation"]["operator"], anna.id);
+        let token = text(&begun["accessToken"]);
+        Client::new(replica.url(""), Some(token), Some(tenant.id), replica.canaries.clone())
+    };
+    let anna = operator(&app, "anna@example.com", &["ADMIN"]).await;
+    let there = inside(&anna).await;
+    there.ok(read, json!({})).await;
+    there.ok(write, json!({})).await;
+    // Other roles hold inside as well, at once.
+    admin.ok(SET_ROLES, json!({ "input": { "id": anna.id, "roles": ["SUPPORT"] } })).await;
+    assert_eq!(there.refused(write, json!({})).await, "forbidden");
+    there.ok(read, json!({})).await;
+    anna.client.ok("mutation { signOut { session { endReason } } }", json!({})).await;
+    assert_eq!(there.refused(read, json!({})).await, "unauthenticated");
+    let listed = admin.ok(running, json!({ "id": tenant.id })).await;
+    assert_eq!(listed["impersonations"]["edges"][0]["node"], json!({ "operator": anna.id, "running": false }));
+    let bob = operator(&app, "bob@example.com", &["SUPPORT"]).await;
+    let there = inside(&bob).await;
+    let mut stream = replica.socket(&there).await;
+    stream.subscribe("1", "subscription { usageAlerts { alert { id } } }", json!({})).await;
+    there.ok(read, json!({})).await;
+    admin.ok(DEACTIVATE, json!({ "input": { "id": bob.id } })).await;
+    assert_eq!(there.refused(read, json!({})).await, "unauthenticated");
+    loop {
+        if let Received::Closed { code, .. } = stream.next().await {
+            assert_eq!(code, 4401);
+            break;
+        }
+    }
+}
