@@ -587,6 +587,8 @@ pub const PERMISSIONS: &[Permission] = &[
     public("Mutation.resetPassword", "password.reset", Write),
     own("Mutation.changePassword", "password.change", Write),
     public("Mutation.signIn", "session.signIn", Write),
+    public("Mutation.signInByDirectory", "session.signInByDirectory", Write),
+    public("Mutation.signInByCertificate", "session.signInByCertificate", Write),
     public("Mutation.completeSignIn", "session.completeSignIn", Write),
     public("Mutation.refreshSession", "session.refresh", Write),
     own("Mutation.signOut", "session.signOut", Write),
@@ -597,6 +599,7 @@ pub const PERMISSIONS: &[Permission] = &[
     rule("Mutation.setSessionPolicy", "sessionPolicy.set", Scope::SessionWrite, Anyone, Write),
     public("Mutation.enrollTotp", "totp.enroll", Write),
     public("Mutation.confirmTotp", "totp.confirm", Write),
+    own("Mutation.renewRecoveryCodes", "totp.renewRecoveryCodes", Write),
     own("Mutation.disableTotp", "totp.disable", Write),
     rule("GET./v1/rate/check", "rate.check", Scope::RateCheck, Anyone, Read),
 ];
