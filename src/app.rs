@@ -105,27 +105,29 @@ impl App {
         grants::remember(&tenancy);
         let quotas = Quotas::new(isolation.clone(), tenancy.clone(), &master, config.quotas.clone());
         let flags = Flags::new(isolation.clone(), tenancy.clone());
-        let pki = Pki::new(isolation.clone(), tenancy.clone(), &config.pki)?;
         let rates = Rates::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.rates.clone());
         let entitlements =
             Entitlements::new(isolation.clone(), tenancy.clone(), audit.clone(), quotas.clone(), flags.clone());
         let usage = Usage::new(isolation.clone(), tenancy.clone(), quotas.clone(), config.usage.clone());
         let rules = (config.members.clone(), &config.operators);
         let members = Members::new(isolation.clone(), tenancy.clone(), quotas.clone(), rules)?;
+        let pki = Pki::new(isolation.clone(), tenancy.clone(), members.clone(), &config.pki)?;
+        let (keys, limits) = (tenant_keys.clone(), config.directory.clone());
+        let directory = Directory::new(isolation.clone(), tenancy.clone(), keys, members.clone(), limits);
         let parts = sessions::Parts {
             isolation: isolation.clone(),
             tenancy: tenancy.clone(),
             members: members.clone(),
             oauth: oauth.clone(),
             keys: tenant_keys.clone(),
+            directory: directory.clone(),
+            pki: pki.clone(),
         };
         let sessions = Sessions::new(parts, &master, config.sessions.clone(), config.operators.clone());
         let rules = config.impersonation.clone();
         let impersonations =
             Impersonations::new(isolation.clone(), tenancy.clone(), members.clone(), &sessions, oauth.clone(), rules);
         let analytics = Analytics::new(isolation.clone(), tenancy.clone(), usage.clone(), config.analytics.clone());
-        let (keys, limits) = (tenant_keys.clone(), config.directory.clone());
-        let directory = Directory::new(isolation.clone(), tenancy.clone(), keys, members.clone(), limits);
         let cells = Cells::new(isolation.clone(), tenancy.clone(), master.clone(), &config);
         let templates = Templates::new(isolation.clone(), cells.clone(), &config);
         let parts = provisioning::Parts {

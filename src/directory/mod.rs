@@ -4,7 +4,7 @@
 //! goes unverified, unless an operator permits it to the tenant; only configured servers are connected to, at addresses that are public
 //! or that the operator's configuration allows, checked after the name was looked up; an empty password is refused before anything is
 //! sent; what people type is one value of a filter; exactly one entry signs in; referrals are not followed; every wait ends; one tenant's
-//! slow directory costs its own sign-ins alone. The bind secret never leaves, and has to be sent again where servers change. A
+//! slow directory costs its own sign-ins alone; who signs in becomes the member that a synchronisation would make of it (`sync/single.rs`). The bind secret never leaves, and has to be sent again where servers change. A
 //! synchronisation deactivates no more members than its cap unless it is forced.
 //!
 //! *Emits*: DirectoryConfigured, DirectoryRemoved, DirectoryPermitted; DirectorySyncStarted, DirectorySynced, DirectorySyncFailed.

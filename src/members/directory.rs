@@ -1,4 +1,4 @@
-//! What a source of identities (a directory's sync, single sign-on, SCIM) does to members: many at once, in one transaction of its own.
+//! What a source of identities (a directory, single sign-on, SCIM) does to members: many at once, in one transaction of its own.
 //!
 //! The order: [`Members::find_known`] in a transaction, decide, [`Members::take_seats`] for those that will be new, then
 //! [`Members::apply`] in the transaction that writes, commit with its entries, and then [`Members::applied`]. What is applied is looked
@@ -88,6 +88,7 @@ impl Members {
     /// Makes the changes that can be made. `seats` must be enough for those that take one: a change without a seat is refused with
     /// `quota_exceeded`. The last active owner stays.
     pub async fn apply(&self, tx: &TenantTx, source: Source, changes: &[Change], seats: &Seats) -> Result<Applied> {
+        store::lock_sources(tx).await?;
         let own = role_store::share(tx).await?;
         let ids: Vec<MemberId> = changes.iter().filter_map(Change::id).collect();
         let store::Locked { members, mut owners } = store::lock(tx, &ids).await?;

@@ -89,6 +89,25 @@ impl Members {
         store::hold(tx, id).await
     }
 
+    /// Who has this address, of whatever source.
+    pub async fn find_by_email_in(&self, tx: &TenantTx, address: &str) -> Result<Option<Member>> {
+        store::find_by_email(tx, tx.tenant(), &address.to_lowercase()).await
+    }
+
+    /// Whom a source calls so. Several sources may call different people the same.
+    pub async fn find_by_external_id_in(&self, tx: &TenantTx, external_id: &str) -> Result<Vec<Member>> {
+        store::find_by_external_id(tx, external_id).await
+    }
+
+    /// Refuses who may do less than all members together: what lets its maker sign in as any of them takes as much.
+    pub async fn check_reach_of_all(&self, scope: &TenantScope) -> Result<()> {
+        let tx = self.isolation.begin(scope).await?;
+        let held = store::held_roles(&tx).await?;
+        let own = role_store::share(&tx).await?;
+        tx.commit_unrecorded("a read").await?;
+        role::check_reach(scope.caller().scopes, scopes_of(&held, &own))
+    }
+
     /// Refuses who may do less than the member.
     pub async fn check_reach(&self, scope: &TenantScope, id: MemberId) -> Result<()> {
         let tx = self.isolation.begin(scope).await?;

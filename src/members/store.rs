@@ -40,6 +40,8 @@ const UPDATE: &str = "
 
 const DELETE: &str = "delete from tenantry.members where tenant_id = $1 and member_id = $2";
 const HOLDING: &str = "select count(*) as held from tenantry.members where tenant_id = $1 and $2 = any(roles)";
+const HELD: &str = "select distinct unnest(roles) as role from tenantry.members where tenant_id = $1";
+const LOCK_SOURCES: &str = "select pg_advisory_xact_lock(hashtextextended('tenantry.members ' || $1::text, 0))::text";
 const ANNOUNCE: &str = "select pg_notify('tenantry', $1)::text";
 
 /// Begin of the notification that members of a tenant are no longer what they were; the tenant's id follows.
@@ -85,6 +87,20 @@ pub(super) async fn find_by_email(tx: &Tx, tenant: TenantId, email_key: &str) ->
     tx.row(&find, [tenant.into(), email_key.into()]).await?.as_ref().map(member).transpose()
 }
 
+pub(super) async fn find_by_external_id(tx: &TenantTx, external_id: &str) -> Result<Vec<Member>> {
+    let find = format!(
+        "select {COLUMNS} from tenantry.members
+         where tenant_id = $1 and source in ('LOCAL', 'DIRECTORY', 'SSO', 'SCIM') and external_id = $2 order by member_id"
+    );
+    members(&tx.rows(&find, [tx.tenant().into(), external_id.into()]).await?)
+}
+
+/// Roles that any member has, whatever its state.
+pub(super) async fn held_roles(tx: &TenantTx) -> Result<Vec<String>> {
+    let rows = tx.rows(HELD, [tx.tenant().into()]).await?;
+    rows.iter().map(|row| Ok(row.try_get("", "role")?)).collect()
+}
+
 /// One member, held until the transaction ends.
 pub(super) async fn hold(tx: &TenantTx, id: MemberId) -> Result<Option<Member>> {
     let hold = format!("select {COLUMNS} from tenantry.members where tenant_id = $1 and member_id = $2 for update");
@@ -125,6 +141,12 @@ pub(super) async fn find_known(
     );
     let values = [tx.tenant().into(), source.name().into(), external_ids.to_vec().into(), email_keys.to_vec().into()];
     members(&tx.rows(&find, values).await?)
+}
+
+/// Sources that change one tenant's members go one after the other, so that none makes a member whom another is making.
+pub(super) async fn lock_sources(tx: &TenantTx) -> Result<()> {
+    tx.row(LOCK_SOURCES, [tx.tenant().into()]).await?;
+    Ok(())
 }
 
 /// All that a source is answerable for.

@@ -137,6 +137,7 @@ impl Pki {
         // A megabyte of certificates takes its time.
         let read = tokio::task::spawn_blocking(move || accepted(&text, now)).await.map_err(Error::internal)??;
         self.tenancy.get(scope).await?;
+        self.members.check_reach_of_all(scope).await?;
         let tx = self.isolation.begin(scope).await?;
         if let Some(answered) = tx.first_answer::<Vec<Told>>(conditions).await? {
             tx.commit_unrecorded("a read").await?;

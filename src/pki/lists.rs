@@ -114,6 +114,8 @@ impl Pki {
         id: RevocationListId,
         conditions: &Conditions,
     ) -> Result<Listed> {
+        // What is revoked by it signs in again.
+        self.members.check_reach_of_all(scope).await?;
         let tx = self.isolation.begin(scope).await?;
         if let Some(answered) = tx.first_answer(conditions).await? {
             tx.commit_unrecorded("a read").await?;

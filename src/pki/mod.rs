@@ -4,9 +4,9 @@
 //! `certificate.rs`, which are taken as authorities in `acceptance.rs`, what makes a path in `path.rs` and `constraints.rs`, who is named in
 //! `mapping.rs`: plain values all, without clock, database or network. Each tenant is judged by its own authorities alone. URLs are followed
 //! only where a signature leads from them to a tenant's anchor and its policy says so, by `platform/outbound.rs`. Private keys never stay
-//! (`pem.rs`).
+//! (`pem.rs`). Whom certificates sign in as is for those alone to say who may do as much as all members together.
 //!
-//! *Deliberately absent*: signing in itself. Whoever lets a client in asks [`Pki::verify`].
+//! *Deliberately absent*: signing in itself. Whoever lets a client in asks [`Pki::verify`] (`sessions/by_certificate.rs`).
 //!
 //! *Emits*: TrustAnchorAdded, TrustAnchorRemoved, TrustAnchorExpiring, TrustAnchorExpired, RevocationListAdded, RevocationListRemoved,
 //! CertificatePolicySet; `tenantry_certificate_checks_total{outcome}`, `tenantry_certificate_alerts_total`.
@@ -46,7 +46,9 @@ pub use self::{
     revocation::{Authority, Checked, Status},
     verify::{Verdict, Verified},
 };
-use crate::{config, error::Result, isolation::Isolation, platform::outbound::Outbound, tenancy::Tenancy};
+use crate::{
+    config, error::Result, isolation::Isolation, members::Members, platform::outbound::Outbound, tenancy::Tenancy,
+};
 
 /// Certificates in a text, in DER, at most so many. Nothing of them is checked.
 pub fn certificates_of_pem(field: &str, text: &str, most: usize) -> Result<Vec<Vec<u8>>> {
@@ -59,13 +61,14 @@ pub fn certificates_of_pem(field: &str, text: &str, most: usize) -> Result<Vec<V
 pub struct Pki {
     isolation: Isolation,
     tenancy: Tenancy,
+    members: Members,
     outbound: Outbound,
     remembered: revocation::Remembered,
 }
 
 impl Pki {
-    pub fn new(isolation: Isolation, tenancy: Tenancy, rules: &config::Pki) -> Result<Self> {
+    pub fn new(isolation: Isolation, tenancy: Tenancy, members: Members, rules: &config::Pki) -> Result<Self> {
         let outbound = Outbound::new(&rules.private_networks, rules.fetch_timeout)?;
-        Ok(Self { isolation, tenancy, outbound, remembered: revocation::Remembered::default() })
+        Ok(Self { isolation, tenancy, members, outbound, remembered: revocation::Remembered::default() })
     }
 }

@@ -90,6 +90,7 @@ impl Pki {
         let rules = new.mapping.unwrap_or_else(default_rules);
         mapping::check(&rules)?;
         self.tenancy.get(scope).await?;
+        self.members.check_reach_of_all(scope).await?;
         let tx = self.isolation.begin(scope).await?;
         if let Some(answered) = tx.first_answer(conditions).await? {
             tx.commit_unrecorded("a read").await?;

@@ -52,7 +52,7 @@ pub enum Reason {
 }
 
 impl Refusal {
-    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, certificate: None, message: message.into() }
     }
 

@@ -4,11 +4,14 @@
 //! *Rules*: every way of signing in ends in [`Sessions::begin`], with a [`Proof`] of who it is and how that was found out; a session is
 //! good while tenant and member stand as they did when it began (`live.rs`, from memory), and what its member may do is what its roles
 //! allow at that moment; a refresh token works once (`refresh.rs`); attempts are slowed down, and nobody is locked out by others
-//! (`throttle/`).
+//! (`throttle/`); a directory signs in its own members alone, a certificate whoever it names (`by_directory.rs`, `by_certificate.rs`).
 //!
-//! *Emits*: SessionBegan, SessionEnded, SessionPolicySet, TotpEnrolled, TotpConfirmed, TotpDisabled, RecoveryCodeUsed.
+//! *Emits*: SessionBegan, SessionEnded, SessionPolicySet, TotpEnrolled, TotpConfirmed, TotpDisabled, RecoveryCodeUsed,
+//! RecoveryCodesRenewed; `tenantry_certificate_sign_ins_total{outcome}`.
 
 mod begin;
+mod by_certificate;
+mod by_directory;
 mod challenge;
 mod ending;
 pub mod graphql;
@@ -40,11 +43,13 @@ use self::{challenge::Challenges, live::Live, policy::OwnPolicy, refresh::Refres
 use crate::{
     access::{Audience, Caller, Effect, Kept, Origin, Permission},
     config,
+    directory::Directory,
     error::Result,
     isolation::{Isolation, TenantScope},
     keys::MasterKey,
     members::Members,
     oauth::OAuth,
+    pki::Pki,
     platform::ids::TenantId,
     tenancy::Tenancy,
     tenant_keys::TenantKeys,
@@ -58,6 +63,8 @@ pub struct Sessions {
     members: Members,
     oauth: OAuth,
     vault: Vault,
+    directory: Directory,
+    pki: Pki,
     live: Arc<Live>,
     refresh: Arc<RefreshTokens>,
     challenges: Arc<Challenges>,
@@ -79,6 +86,8 @@ pub struct Parts {
     pub members: Members,
     pub oauth: OAuth,
     pub keys: TenantKeys,
+    pub directory: Directory,
+    pub pki: Pki,
 }
 
 /// What is done for who is about to sign in: a password, a code or a token is the proof that it may.
@@ -92,7 +101,7 @@ const SIGN_IN: Permission = Permission {
 
 impl Sessions {
     pub fn new(parts: Parts, master: &MasterKey, rules: config::Sessions, operators: config::Operators) -> Self {
-        let Parts { isolation, tenancy, members, oauth, keys } = parts;
+        let Parts { isolation, tenancy, members, oauth, keys, directory, pki } = parts;
         tenancy.snapshots().keep_of_tenants::<OwnPolicy>();
         let resealing = isolation.clone();
         keys.reseal_with(Arc::new(move |keys, scope, version| {
@@ -114,6 +123,8 @@ impl Sessions {
             members,
             oauth,
             vault: Vault::new(keys, master.clone()),
+            directory,
+            pki,
             live,
             refresh: Arc::new(RefreshTokens::new(master.derive("refresh tokens"))),
             challenges: Arc::new(Challenges::new(master.derive("sign-in challenges"))),

@@ -55,7 +55,7 @@ impl Sessions {
         Ok(changed)
     }
 
-    async fn find_tenant(&self, text: &str) -> Result<Option<TenantId>> {
+    pub(super) async fn find_tenant(&self, text: &str) -> Result<Option<TenantId>> {
         let id = match text.parse::<TenantId>() {
             Ok(id) => Some(id),
             Err(_) => self.tenancy.find_by_slug(&OperatorScope::reading("sign-in"), text).await?,
@@ -66,7 +66,7 @@ impl Sessions {
 }
 
 /// Where attempts on a tenant that there is not are counted: so they cost as much, and come as seldom, as those on one that there is.
-fn nobodys(text: &str) -> TenantId {
+pub(super) fn nobodys(text: &str) -> TenantId {
     let hash = sha256(text.as_bytes());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash[..16]);

@@ -278,6 +278,9 @@ impl Tenancy {
 
     /// The id behind a slug, for operators.
     pub async fn find_by_slug(&self, scope: &OperatorScope, slug: &str) -> Result<Option<TenantId>> {
+        if slug.contains('\0') {
+            return Ok(None); // which PostgreSQL would refuse as no text
+        }
         let tx = self.isolation.begin_operator(scope).await?;
         let row = tx.row("select tenant_id from tenantry.tenants where slug = $1", [slug.into()]).await?;
         tx.commit_unrecorded("a read").await?;

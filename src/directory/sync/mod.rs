@@ -5,6 +5,7 @@ mod plan;
 mod read;
 mod run;
 mod schedule;
+mod single;
 mod store;
 mod write;
 

@@ -34,12 +34,10 @@ impl Directory {
             match self.write_batch(scope, id, batch, &seats, (read, written + batch.len())).await {
                 Ok(applied) => {
                     let refused = applied.refused.iter().filter(|(place, _)| batch[*place].takes_seat).count();
-                    if wanted > refused {
-                        self.members.settle_seats(scope.tenant()).await;
-                    } else {
+                    if wanted <= refused {
                         self.members.give_up_seats(scope, seats).await;
-                        self.members.settle_seats(scope.tenant()).await;
                     }
+                    self.members.applied(scope.tenant()).await;
                     outcome.add(batch, &applied);
                 }
                 Err(failure) => {

@@ -12,7 +12,9 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use self::rule::{ACCOUNT, ADDRESS, KNOWN_PAIR, PAIR, Rule, SECOND_FACTOR, TENANT};
+use unicode_normalization::UnicodeNormalization as _;
+
+use self::rule::{ACCOUNT, ADDRESS, Counted, KNOWN_PAIR, PAIR, Rule, SECOND_FACTOR, TENANT};
 use super::Sessions;
 use crate::{
     error::{Error, Kind, Result},
@@ -41,11 +43,20 @@ fn name(parts: &[&str]) -> Name {
 
 impl Attempt {
     pub(super) fn of_password(email_key: &str, address: Option<IpAddr>) -> Self {
+        Self::of_account(["pair", "account"], email_key, address)
+    }
+
+    /// Of a password of the tenant's directory. Address and tenant count together with passwords that are kept here.
+    pub(super) fn of_directory(login: &str, address: Option<IpAddr>) -> Self {
+        Self::of_account(["directory pair", "directory account"], &login_key(login), address)
+    }
+
+    fn of_account([pair, account]: [&str; 2], key: &str, address: Option<IpAddr>) -> Self {
         let address = address.map(|address| address.to_string()).unwrap_or_default();
         Self {
-            pair: name(&["pair", email_key, &address]),
+            pair: name(&[pair, key, &address]),
             others: vec![
-                (name(&["account", email_key]), ACCOUNT),
+                (name(&[account, key]), ACCOUNT),
                 (name(&["address", &address]), ADDRESS),
                 (name(&["tenant"]), TENANT),
             ],
@@ -66,6 +77,17 @@ impl Attempt {
     }
 }
 
+/// What a login is counted by. A directory finds one person by many spellings (case, white space, compatible letters: RFC 4518, and accents in
+/// Active Directory); they must not be as many accounts to guess at.
+fn login_key(login: &str) -> String {
+    let letters = login.nfkd().filter(|letter| letter.is_alphanumeric() || letter.is_ascii_punctuation());
+    letters.flat_map(char::to_lowercase).collect()
+}
+
+/// An attempt that was counted: what stood there before, and what stands there since.
+#[derive(Debug)]
+pub(super) struct Charged(Vec<(Counted, Counted)>);
+
 fn limited(until: DateTime<Utc>, now: DateTime<Utc>) -> Error {
     let seconds = ((until - now).num_milliseconds() + 999) / 1000;
     let rule = "too many attempts failed; wait before the next one";
@@ -74,7 +96,7 @@ fn limited(until: DateTime<Utc>, now: DateTime<Utc>) -> Error {
 
 impl Sessions {
     /// Counts an attempt, or refuses to look at it yet.
-    pub(super) async fn charge(&self, scope: &TenantScope, attempt: &Attempt) -> Result<()> {
+    pub(super) async fn charge(&self, scope: &TenantScope, attempt: &Attempt) -> Result<Charged> {
         let now = self.isolation.clock().now();
         let tx = self.isolation.begin(scope).await?;
         let since = now - TimeDelta::from_std(self.rules.known_address).unwrap_or(TimeDelta::MAX);
@@ -89,6 +111,14 @@ impl Sessions {
         }
         let charged: Vec<_> = counted.iter().map(|counted| counted.charged(now)).collect();
         store::put(&tx, &charged).await?;
+        tx.commit_unrecorded("attempts are counted; sessions are recorded").await?;
+        Ok(Charged(counted.into_iter().zip(charged).collect()))
+    }
+
+    /// Takes an attempt back that was no failure, and no success that forgives others: all stands as if it had not been.
+    pub(super) async fn take_back(&self, scope: &TenantScope, charged: &Charged) -> Result<()> {
+        let tx = self.isolation.begin(scope).await?;
+        store::take_back(&tx, &charged.0).await?;
         tx.commit_unrecorded("attempts are counted; sessions are recorded").await
     }
 

@@ -28,6 +28,12 @@ const PUT: &str = "
 const FORGIVE: &str = "
     update tenantry.sign_in_attempts a set failures = greatest(a.failures - 1, 0), until = least(a.until, $3)
     where tenant_id = $1 and name_hash in (select decode(name, 'hex') from unnest($2::text[]) as name)";
+/// A wait that others have prolonged since stays.
+const TAKE_BACK: &str = "
+    update tenantry.sign_in_attempts a set failures = greatest(a.failures - 1, 0),
+      until = case when a.until = w.until then w.until_before else a.until end
+    from unnest($2::text[], $3::timestamptz[], $4::timestamptz[]) as w (name, until, until_before)
+    where a.tenant_id = $1 and a.name_hash = decode(w.name, 'hex')";
 const FORGET: &str = "delete from tenantry.sign_in_attempts where tenant_id = $1 and name_hash = $2";
 const KNOW: &str = "
     insert into tenantry.sign_in_addresses (tenant_id, name_hash, last_at) values ($1, $2, $3)
@@ -90,6 +96,20 @@ pub(super) async fn forgive(tx: &TenantTx, pair: Name, others: &[Name]) -> Resul
     tx.rows(LOCK, [tx.tenant().into(), hexes(others.iter().chain([&pair]))]).await?;
     tx.execute(FORGIVE, [tx.tenant().into(), hexes(others.iter()), tx.stamp().at.into()]).await?;
     tx.execute(FORGET, [tx.tenant().into(), pair.to_vec().into()]).await?;
+    Ok(())
+}
+
+/// As if the attempts that led from the one to the other had not been.
+pub(super) async fn take_back(tx: &TenantTx, charged: &[(Counted, Counted)]) -> Result<()> {
+    let names = || hexes(charged.iter().map(|(before, _)| &before.name));
+    tx.rows(LOCK, [tx.tenant().into(), names()]).await?;
+    let values = [
+        tx.tenant().into(),
+        names(),
+        charged.iter().map(|(_, after)| after.until).collect::<Vec<_>>().into(),
+        charged.iter().map(|(before, _)| before.until).collect::<Vec<_>>().into(),
+    ];
+    tx.execute(TAKE_BACK, values).await?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 mod code;
 mod recovery;
+mod renewing;
 mod store;
 mod vault;
 

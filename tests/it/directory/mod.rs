@@ -31,7 +31,7 @@ const TEST: &str = "mutation($login: String) { testDirectory(input: {login: $log
     steps { server step ok milliseconds reason resultCode certificates { subject issuer notAfter isAuthority } } } }";
 
 /// A server that lets directories of this machine be reached.
-async fn app() -> TestApp {
+pub async fn app() -> TestApp {
     TestApp::with("[directory]\nallowed_networks = [\"127.0.0.0/8\"]").await
 }
 
@@ -48,7 +48,7 @@ async fn service(app: &TestApp, tenant: &Tenant) -> Client {
 }
 
 /// What a tenant sends to have this directory; further fields in `more` take the place of those here.
-fn input(servers: &[String], authority: &Authority, more: Value) -> Value {
+pub fn input(servers: &[String], authority: &Authority, more: Value) -> Value {
     let mut input = json!({
         "servers": servers, "certificateAuthorities": authority.pem, "baseDn": BASE, "bindDn": READER, "bindSecret": READER_SECRET,
         "roleMappings": [{ "group": format!("CN=Admins, OU=groups,{BASE}"), "roles": ["admin"] },
@@ -59,12 +59,12 @@ fn input(servers: &[String], authority: &Authority, more: Value) -> Value {
     input
 }
 
-async fn configure(client: &Client, input: Value) -> Value {
+pub async fn configure(client: &Client, input: Value) -> Value {
     client.ok(CONFIGURE, json!({ "input": input })).await["configureDirectory"]["directory"].clone()
 }
 
 /// A tenant with the directory that `slapd` is, over TLS from the first byte.
-async fn tenant_of(app: &TestApp, slug: &str, slapd: &Slapd, authority: &Authority) -> (Tenant, Client) {
+pub async fn tenant_of(app: &TestApp, slug: &str, slapd: &Slapd, authority: &Authority) -> (Tenant, Client) {
     let tenant = app.tenant(slug).await;
     let client = service(app, &tenant).await;
     configure(&client, input(&[slapd.ldaps()], authority, json!({}))).await;

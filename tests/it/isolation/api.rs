@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     answer::{difference, told},
     neighbours::{Form, Neighbours},
-    operation::{Operation, Position, Route, Schema, Verb, anything},
+    operation::{Operation, Position, Route, Schema, Verb, anything, no_attempt},
 };
 
 /// What was tried, so that nothing cannot pass for everything.
@@ -79,7 +79,7 @@ async fn try_all(neighbours: &Neighbours, schema: &Schema, verb: Verb, at_once: 
 async fn settle(neighbours: &Neighbours, schema: &Schema, route: &Route) -> Option<Own> {
     let needed = RefCell::new(BTreeMap::new());
     let note = |place: &str, argument: &_| {
-        needed.borrow_mut().insert(place.to_owned(), own_values(neighbours, argument));
+        needed.borrow_mut().insert(place.to_owned(), own_values(neighbours, place, argument));
         json!(null)
     };
     schema.operation(route, &note, None, 0);
@@ -96,7 +96,7 @@ async fn settle(neighbours: &Neighbours, schema: &Schema, route: &Route) -> Opti
             })
             .collect();
         let choose = |place: &str, argument: &_| {
-            own.get(place).cloned().unwrap_or_else(|| own_values(neighbours, argument)[0].clone())
+            own.get(place).cloned().unwrap_or_else(|| own_values(neighbours, place, argument)[0].clone())
         };
         let operation = schema.operation(route, &choose, None, 1);
         let answer = neighbours.service.graphql(&operation.query, operation.variables).await;
@@ -110,7 +110,14 @@ async fn settle(neighbours: &Neighbours, schema: &Schema, route: &Route) -> Opti
 /// Values by places.
 type Own = BTreeMap<String, Value>;
 
-fn own_values(neighbours: &Neighbours, argument: &tenantry::edge::admission::catalogue::Argument) -> Vec<Value> {
+fn own_values(
+    neighbours: &Neighbours,
+    place: &str,
+    argument: &tenantry::edge::admission::catalogue::Argument,
+) -> Vec<Value> {
+    if let Some(nothing) = no_attempt(place) {
+        return vec![nothing];
+    }
     match &*argument.named {
         "ID" => vec![json!(neighbours.b.id), json!(neighbours.b_client.id)],
         "String" => vec![json!("settings"), json!("auth:tenant:read"), json!(neighbours.b.slug)],
@@ -156,7 +163,7 @@ impl Case<'_> {
         let depth = if self.route.verb == Verb::Query { 3 } else { 2 };
         let choose = |place: &str, argument: &_| {
             let own = self.own.get(place).cloned();
-            own.unwrap_or_else(|| own_values(self.neighbours, argument)[0].clone())
+            own.unwrap_or_else(|| own_values(self.neighbours, place, argument)[0].clone())
         };
         let Operation { query, variables, .. } =
             self.schema.operation(self.route, &choose, Some((self.position, text)), depth);

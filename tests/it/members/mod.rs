@@ -54,14 +54,14 @@ async fn refused(client: &Client, query: &str, input: Value) -> (String, Value) 
 }
 
 /// Limit, used and held of the seats, once everything is counted.
-async fn seats(app: &TestApp, tenant: &Tenant) -> (i64, i64, i64) {
+pub async fn seats(app: &TestApp, tenant: &Tenant) -> (i64, i64, i64) {
     let query = "query($id: ID) { quotas(keys: [\"max_users\"], tenantId: $id) { limit used reserved } }";
     let found = app.admin().await.ok(query, json!({ "id": tenant.id })).await["quotas"][0].clone();
     let number = |key: &str| found[key].as_i64().unwrap();
     (number("limit"), number("used"), number("reserved"))
 }
 
-async fn limit_seats(app: &TestApp, tenant: &Tenant, limit: i64) {
+pub async fn limit_seats(app: &TestApp, tenant: &Tenant, limit: i64) {
     let set = "mutation($id: ID!, $limit: Int) {
         setQuota(input: {tenantId: $id, key: \"max_users\", limit: $limit, reason: \"test\"}) { quota { limit } } }";
     app.admin().await.ok(set, json!({ "id": tenant.id, "limit": limit })).await;

@@ -4,26 +4,26 @@ mod anchors;
 mod expiry;
 pub(crate) mod made;
 mod paths;
-mod presented;
-mod revocation;
+pub(crate) mod presented;
+pub(crate) mod revocation;
 
 use serde_json::{Value, json};
 
 use self::made::Made;
 use crate::support::{Client, Tenant, TestApp};
 
-const ADD: &str = "mutation($input: AddTrustAnchorsInput!) { addTrustAnchors(input: $input) { trustAnchors { id subject fingerprint role } } }";
+pub const ADD: &str = "mutation($input: AddTrustAnchorsInput!) { addTrustAnchors(input: $input) { trustAnchors { id subject fingerprint role } } }";
 const CHECK: &str = "query($input: CheckCertificateInput!) { checkCertificate(input: $input) { origin accepted refusal { reason certificate message }
     certificate { subject names { form value } serial fingerprint notAfter anchorId path revocation { subject status by problem }
         identity { target value source } } } }";
-const POLICY: &str =
+pub const POLICY: &str =
     "mutation($input: SetCertificatePolicyInput!) { setCertificatePolicy(input: $input) { policy { version } } }";
 
-async fn service(app: &TestApp, tenant: &Tenant) -> Client {
+pub async fn service(app: &TestApp, tenant: &Tenant) -> Client {
     app.service(tenant, "auth:pki:read auth:pki:write auth:audit:read").await
 }
 
-async fn trust(client: &Client, made: &[&Made]) -> Vec<Value> {
+pub async fn trust(client: &Client, made: &[&Made]) -> Vec<Value> {
     let pem: String = made.iter().map(|made| made.pem()).collect();
     let added = client.ok(ADD, json!({ "input": { "pem": pem } })).await;
     added["addTrustAnchors"]["trustAnchors"].as_array().unwrap().clone()

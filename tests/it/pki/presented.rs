@@ -32,8 +32,8 @@ use crate::{
 };
 
 /// A listener with TLS beside the server of a test.
-struct Secure {
-    address: SocketAddr,
+pub struct Secure {
+    pub address: SocketAddr,
     task: JoinHandle<()>,
     reloading: JoinHandle<()>,
 }
@@ -45,7 +45,7 @@ impl Drop for Secure {
     }
 }
 
-async fn secure(app: &TestApp) -> Secure {
+pub async fn secure(app: &TestApp) -> Secure {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let tls = listener::Tls::new(&app.app.config.tls).unwrap();
@@ -56,7 +56,7 @@ async fn secure(app: &TestApp) -> Secure {
 }
 
 /// A server's certificate for localhost, written where the settings say.
-fn write_server(place: &Path, issuer: &Made, name: &str) -> Made {
+pub fn write_server(place: &Path, issuer: &Made, name: &str) -> Made {
     let made = issuer.leaf(name, |made| {
         made.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
         made.extended_key_usages.clear();
@@ -66,7 +66,7 @@ fn write_server(place: &Path, issuer: &Made, name: &str) -> Made {
     made
 }
 
-fn settings(place: &Path, more: &str) -> String {
+pub fn settings(place: &Path, more: &str) -> String {
     format!(
         "[tls]\nlisten = \"127.0.0.1:0\"\nreload = \"100ms\"\ncertificate_file = \"{0}/server.pem\"\nkey_file = \"{0}/server.key\"\n{more}",
         place.display()
@@ -75,7 +75,7 @@ fn settings(place: &Path, more: &str) -> String {
 
 /// Speaks TLS, with a certificate or without.
 #[expect(clippy::disallowed_methods, reason = "the suite's own client")]
-fn speaker(server: &Made, own: Option<&[&Made]>) -> reqwest::Client {
+pub fn speaker(server: &Made, own: Option<&[&Made]>) -> reqwest::Client {
     let root = reqwest::Certificate::from_pem(server.pem().as_bytes()).unwrap();
     let mut builder = reqwest::Client::builder().no_proxy().tls_certs_only([root]);
     if let Some(own) = own {
@@ -195,7 +195,7 @@ fn settings_of(toml: &str) -> tenantry::config::Config {
     tenantry::config::Config::from_toml(&[toml]).unwrap()
 }
 
-fn header(made: &Made) -> String {
+pub fn header(made: &Made) -> String {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     format!(":{}:", STANDARD.encode(made.der()))
 }

@@ -32,11 +32,11 @@ async fn policy(client: &Client, revocation: &str, ocsp: bool, fetch_lists: bool
     client.ok(POLICY, json!({ "input": input })).await;
 }
 
-async fn add_list(client: &Client, pem: String) -> crate::support::Answer {
+pub async fn add_list(client: &Client, pem: String) -> crate::support::Answer {
     client.graphql(ADD_LIST, json!({ "input": { "pem": pem } })).await
 }
 
-fn list(by: &Made, revoked: &[&Made], years: (i32, i32)) -> String {
+pub fn list(by: &Made, revoked: &[&Made], years: (i32, i32)) -> String {
     by.list(revoked, years, None).pem().unwrap()
 }
 

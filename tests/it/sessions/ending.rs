@@ -11,9 +11,9 @@ use crate::{
     support::{Received, Tenant, TestApp},
 };
 
-const SUSPEND: &str =
+pub(super) const SUSPEND: &str =
     "mutation($id: ID!) { suspendTenant(input: {id: $id, mode: HARD, reason: SECURITY}) { tenant { status } } }";
-const RESUME: &str = "mutation($id: ID!) { resumeTenant(input: {id: $id}) { tenant { status } } }";
+pub(super) const RESUME: &str = "mutation($id: ID!) { resumeTenant(input: {id: $id}) { tenant { status } } }";
 const CHANGE: &str = "mutation($input: ChangePasswordInput!) { changePassword(input: $input) { member { id } } }";
 
 /// A session that is in use at two servers, as requests and as a stream.

@@ -14,6 +14,8 @@ use crate::{
 pub const ENROLL: &str = "mutation($input: EnrollTotpInput!) { enrollTotp(input: $input) { secret uri } }";
 pub const CONFIRM: &str = "mutation($input: ConfirmTotpInput!) { confirmTotp(input: $input) {
     recoveryCodes tokens { accessToken refreshToken session { id memberId amr } } challenge { factor } } }";
+const RENEW: &str =
+    "mutation($input: RenewRecoveryCodesInput!) { renewRecoveryCodes(input: $input) { recoveryCodes } }";
 const DISABLE: &str = "mutation($input: DisableTotpInput!) { disableTotp(input: $input) { memberId } }";
 pub const COMPLETE: &str = "mutation($input: CompleteSignInInput!) { completeSignIn(input: $input) {
     tokens { accessToken refreshToken session { id memberId amr } } challenge { factor } } }";
@@ -68,7 +70,7 @@ async fn challenged(app: &TestApp, email: &str) -> Value {
     answer.data()["signIn"]["challenge"].clone()
 }
 
-async fn complete(app: &TestApp, challenge: &Value, code: &str) -> Answer {
+pub(super) async fn complete(app: &TestApp, challenge: &Value, code: &str) -> Answer {
     let input = json!({ "challenge": challenge["challenge"], "code": code });
     app.anonymous().graphql(COMPLETE, json!({ "input": input })).await
 }
@@ -150,6 +152,41 @@ async fn a_recovery_code_works_once_in_place_of_the_device() {
     // With another one it is switched off, and signing in asks for nothing more.
     signed.client.ok(DISABLE, json!({ "input": { "code": codes[1] } })).await;
     sign_in(&app, &acme, "anna@example.com").await;
+}
+
+#[tokio::test]
+async fn new_recovery_codes_are_for_who_has_the_device_and_end_the_old_ones() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let anna = member(&app, &acme, "anna@example.com", &["viewer"]).await;
+    let renew = async |code: &str| anna.client.graphql(RENEW, json!({ "input": { "code": code } })).await;
+    assert_eq!(renew("123456").await.code(), "conflict", "there is nothing to recover");
+    let (device, before) = set_up(&app, &anna.client).await;
+    // Neither a wrong code, nor the one that was used, nor one of the codes themselves.
+    for code in ["000000", &device.code(&app, 0), &before[0], ""] {
+        assert_eq!(renew(code).await.code(), "unauthenticated", "{code}");
+    }
+    app.advance(TimeDelta::seconds(60));
+    let code = device.code(&app, 0);
+    let renewed = renew(&code).await;
+    let made = renewed.data()["renewRecoveryCodes"]["recoveryCodes"].clone();
+    let after: Vec<_> = made.as_array().unwrap_or_else(|| panic!("{}", renewed.text)).clone();
+    assert!(after.len() == 10 && after.iter().all(|code| !before.contains(&code.as_str().unwrap().to_owned())));
+    assert_eq!(renew(&code).await.code(), "unauthenticated", "the code is used up");
+    let challenge = challenged(&app, "anna@example.com").await;
+    for old in &before[..2] {
+        assert_eq!(complete(&app, &challenge, old).await.code(), "unauthenticated");
+    }
+    let first = after[0].as_str().unwrap();
+    done(&app, &acme, &complete(&app, &challenge, first).await);
+    assert_eq!(complete(&app, &challenge, first).await.code(), "unauthenticated", "each works once");
+    let service = app.full_service(&acme).await;
+    assert_eq!(service.refused(RENEW, json!({ "input": { "code": "123456" } })).await, "forbidden");
+    let entries = service.ok("{ audit(first: 50) { edges { node { event actor { name } } } } }", json!({})).await;
+    let entries = entries["audit"]["edges"].as_array().unwrap().clone();
+    let renewed: Vec<_> = entries.iter().filter(|edge| edge["node"]["event"] == "RecoveryCodesRenewed").collect();
+    assert_eq!(renewed.len(), 1);
+    assert_eq!(renewed[0]["node"]["actor"]["name"], json!(anna.member));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Signing in, and what a session is worth.
 
+mod certificate;
+mod directory;
 mod ending;
 pub mod factors;
 mod policy;

@@ -1,12 +1,14 @@
 //! Sessions in the schema.
 
-use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
-use chrono::{DateTime, Utc};
+mod payloads;
 
-use super::{
-    Begun, Challenge, Confirmed, EndReason, Enrollment, Factor, Method, MultiFactor, NewPolicy, Policy, Session,
-    Sessions, SignedIn,
+use async_graphql::{Context, ID, InputObject, Object, Result};
+
+use self::payloads::{
+    ConfirmTotpPayload, DisableTotpPayload, EnrollTotpPayload, RefreshSessionPayload, RenewRecoveryCodesPayload,
+    SessionConnection, SessionEdge, SessionObject, SessionPayload, SessionPolicy, SessionPolicyPayload, SignInPayload,
 };
+use super::{MultiFactor, NewPolicy, Sessions};
 use crate::{
     access,
     error::Error,
@@ -20,209 +22,34 @@ use crate::{
     tenancy::graphql::{conditions, enter_own_or},
 };
 
-/// What somebody signed in for, and until when.
-#[derive(Debug)]
-pub struct SessionObject(Session);
-
-#[Object(name = "Session")]
-impl SessionObject {
-    /// `sid` of its tokens.
-    async fn id(&self) -> ID {
-        self.0.id.to_string().into()
-    }
-
-    async fn member_id(&self) -> ID {
-        self.0.member.to_string().into()
-    }
-
-    /// By what the member was proved at first.
-    async fn method(&self) -> Method {
-        self.0.method
-    }
-
-    /// How it was proved, in values of RFC 8176: `pwd`, `otp`, `mfa` …
-    async fn amr(&self) -> Vec<&'static str> {
-        self.0.amr.iter().map(|amr| amr.name()).collect()
-    }
-
-    /// Where it began.
-    async fn address(&self) -> Option<&str> {
-        self.0.address.as_deref()
-    }
-
-    async fn began_at(&self) -> DateTime<Utc> {
-        self.0.began_at
-    }
-
-    async fn refreshed_at(&self) -> DateTime<Utc> {
-        self.0.refreshed_at
-    }
-
-    /// When it ends unless it is refreshed before.
-    async fn idle_at(&self) -> DateTime<Utc> {
-        self.0.idle_at
-    }
-
-    /// When it ends in any case.
-    async fn expires_at(&self) -> DateTime<Utc> {
-        self.0.expires_at
-    }
-
-    async fn ended_at(&self) -> Option<DateTime<Utc>> {
-        self.0.ended_at
-    }
-
-    async fn end_reason(&self) -> Option<EndReason> {
-        self.0.end_reason
-    }
-}
-
-/// Tokens of a session.
-#[derive(Debug, SimpleObject)]
-pub struct SessionTokens {
-    /// For `Authorization: Bearer`. What it is good for is decided at each request, by the roles that the member has then.
-    access_token: String,
-    access_expires_at: DateTime<Utc>,
-    /// For `refreshSession`. It works once: the next one comes with its answer.
-    refresh_token: String,
-    session: SessionObject,
-}
-
-impl From<SignedIn> for SessionTokens {
-    fn from(signed_in: SignedIn) -> Self {
-        Self {
-            access_token: signed_in.access_token.expose().to_owned(),
-            access_expires_at: signed_in.access_expires_at,
-            refresh_token: signed_in.refresh_token.expose().to_owned(),
-            session: SessionObject(signed_in.session),
-        }
-    }
-}
-
-/// What is still to be shown before a session begins.
-#[derive(Debug, SimpleObject)]
-pub struct SignInChallenge {
-    /// To be sent along with what is asked for.
-    challenge: String,
-    factor: Factor,
-    expires_at: DateTime<Utc>,
-}
-
-impl From<Challenge> for SignInChallenge {
-    fn from(challenge: Challenge) -> Self {
-        let Challenge { token, factor, expires_at } = challenge;
-        Self { challenge: token.expose().to_owned(), factor, expires_at }
-    }
-}
-
-/// One of the two.
-#[derive(Debug, Default, SimpleObject)]
-pub struct SignInPayload {
-    tokens: Option<SessionTokens>,
-    challenge: Option<SignInChallenge>,
-}
-
-impl From<Begun> for SignInPayload {
-    fn from(begun: Begun) -> Self {
-        match begun {
-            Begun::SignedIn(signed_in) => Self { tokens: Some((*signed_in).into()), challenge: None },
-            Begun::Challenged(challenge) => Self { tokens: None, challenge: Some(challenge.into()) },
-        }
-    }
-}
-
-#[derive(Debug, SimpleObject)]
-pub struct RefreshSessionPayload {
-    tokens: SessionTokens,
-}
-
-#[derive(Debug, SimpleObject)]
-pub struct SessionPayload {
-    session: SessionObject,
-}
-
-/// A secret for a device that makes time-based codes (RFC 6238): six digits, SHA-1, every 30 seconds.
-#[derive(Debug, SimpleObject)]
-pub struct EnrollTotpPayload {
-    /// In Base32. Shown this once.
-    secret: String,
-    /// The same as `otpauth:` address, to be shown as a QR code.
-    uri: String,
-}
-
-impl From<Enrollment> for EnrollTotpPayload {
-    fn from(enrollment: Enrollment) -> Self {
-        Self { secret: enrollment.secret.expose().to_owned(), uri: enrollment.uri.expose().to_owned() }
-    }
-}
-
-#[derive(Debug, SimpleObject)]
-pub struct ConfirmTotpPayload {
-    /// Each works once in place of a code, where the device is lost. Shown this once.
-    recovery_codes: Vec<String>,
-    /// Where it was done while signing in: the session's tokens.
-    tokens: Option<SessionTokens>,
-    challenge: Option<SignInChallenge>,
-}
-
-impl From<Confirmed> for ConfirmTotpPayload {
-    fn from(confirmed: Confirmed) -> Self {
-        let recovery_codes = confirmed.recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
-        let SignInPayload { tokens, challenge } = confirmed.begun.map(SignInPayload::from).unwrap_or_default();
-        Self { recovery_codes, tokens, challenge }
-    }
-}
-
-#[derive(Debug, SimpleObject)]
-pub struct DisableTotpPayload {
-    member_id: ID,
-}
-
-/// What a tenant asks of the sessions of its members.
-#[derive(Debug, SimpleObject)]
-pub struct SessionPolicy {
-    /// How long a session lasts at most.
-    session_seconds: i64,
-    /// How long it lasts without `refreshSession`.
-    idle_seconds: i64,
-    /// Of one member; one more ends the oldest.
-    most_sessions: i32,
-    multi_factor: MultiFactor,
-    /// What `expectedVersion` is compared with; 0 where the server's own rules hold.
-    version: i64,
-    updated_at: Option<DateTime<Utc>>,
-}
-
-impl From<Policy> for SessionPolicy {
-    fn from(policy: Policy) -> Self {
-        let Policy { session_seconds, idle_seconds, most_sessions, multi_factor, version, updated_at } = policy;
-        Self { session_seconds, idle_seconds, most_sessions, multi_factor, version, updated_at }
-    }
-}
-
-#[derive(Debug, SimpleObject)]
-pub struct SessionPolicyPayload {
-    policy: SessionPolicy,
-}
-
-#[derive(Debug, SimpleObject)]
-pub struct SessionEdge {
-    cursor: String,
-    node: SessionObject,
-}
-
-#[derive(Debug, SimpleObject)]
-pub struct SessionConnection {
-    edges: Vec<SessionEdge>,
-    page_info: PageInfo,
-}
-
 #[derive(Debug, InputObject)]
 pub struct SignInInput {
     /// The tenant's id or slug.
     tenant: String,
     email: String,
     password: String,
+}
+
+#[derive(Debug, InputObject)]
+pub struct SignInByDirectoryInput {
+    /// The tenant's id or slug.
+    tenant: String,
+    /// What the directory knows the person by, as the tenant's `userFilter` says. 1 to 256 bytes.
+    login: String,
+    /// The one of the directory.
+    password: String,
+}
+
+#[derive(Debug, InputObject)]
+pub struct SignInByCertificateInput {
+    /// The tenant's id or slug.
+    tenant: String,
+}
+
+#[derive(Debug, InputObject)]
+pub struct RenewRecoveryCodesInput {
+    /// Six digits from the device.
+    code: String,
 }
 
 #[derive(Debug, InputObject)]
@@ -253,7 +80,7 @@ pub struct EndSessionInput {
 
 #[derive(Debug, InputObject)]
 pub struct EnrollTotpInput {
-    /// Of `signIn`, where the tenant asks for a second factor and you have none; else your session says who you are.
+    /// Of signing in, where the tenant asks for a second factor and you have none; else your session says who you are.
     challenge: Option<String>,
 }
 
@@ -343,6 +170,38 @@ impl SessionMutation {
         let origin = access::graphql::caller(ctx)?.origin.clone();
         let password = Secret::new(input.password);
         Ok(handle(ctx)?.sign_in(&origin, &input.tenant, &input.email, password).await?.into())
+    }
+
+    /// Signs somebody in who has a password in the tenant's directory. Who is no member yet becomes one, and who is one gets the name, the
+    /// address and the roles that the directory gives now, as `syncDirectory` would do it.
+    ///
+    /// Errors: `unauthenticated` where tenant, login or password is wrong, whichever; `rate_limited` as in `signIn`; `unavailable` where the
+    /// directory cannot be asked, which counts as no failure. For who knows the password: `forbidden` where the directory gives no role, or its
+    /// entry lacks what a member needs; `quota_exceeded` where no seat is left; `conflict` where another member has the address;
+    /// `tenant_suspended` and `tenant_archived`.
+    ///
+    /// No token is needed.
+    async fn sign_in_by_directory(&self, ctx: &Context<'_>, input: SignInByDirectoryInput) -> Result<SignInPayload> {
+        let origin = access::graphql::caller(ctx)?.origin.clone();
+        let password = Secret::new(input.password);
+        Ok(handle(ctx)?.sign_in_by_directory(&origin, &input.tenant, &input.login, &password).await?.into())
+    }
+
+    /// Signs in whoever the certificate of this connection names, by the authorities and rules of the tenant. The certificate comes in the TLS
+    /// handshake, or in a trusted proxy's header.
+    ///
+    /// Errors: `unauthenticated` with a `reason` in the details: `MISSING`, `MALFORMED`, `NOT_YET_VALID`, `EXPIRED`, `REVOKED`,
+    /// `REVOCATION_UNKNOWN` (try again later), and `UNTRUSTED` for all else, a certificate that is trusted and names no active member
+    /// included; `tenant_suspended` and `tenant_archived` for members.
+    ///
+    /// No token is needed.
+    async fn sign_in_by_certificate(
+        &self,
+        ctx: &Context<'_>,
+        input: SignInByCertificateInput,
+    ) -> Result<SignInPayload> {
+        let origin = access::graphql::caller(ctx)?.origin.clone();
+        Ok(handle(ctx)?.sign_in_by_certificate(&origin, &input.tenant).await?.into())
     }
 
     /// Answers a challenge of `signIn` with a code. A code works once.
@@ -445,6 +304,21 @@ impl SessionMutation {
         let (challenge, code) = (input.challenge.map(Secret::new), Secret::new(input.code));
         let own = own_unless(ctx, challenge.is_some()).await?;
         Ok(handle(ctx)?.confirm(own, &caller.origin, challenge.as_ref(), &code).await?.into())
+    }
+
+    /// Makes ten recovery codes in place of those before, which are worth nothing from this answer on. A recovery code is not enough for it.
+    ///
+    /// Errors: `unauthenticated` at `code` where that is wrong or was used; `conflict` where no second factor is set up; `rate_limited` as in
+    /// `signIn`; `forbidden` for who is no member.
+    ///
+    /// Any valid token.
+    async fn renew_recovery_codes(
+        &self,
+        ctx: &Context<'_>,
+        input: RenewRecoveryCodesInput,
+    ) -> Result<RenewRecoveryCodesPayload> {
+        let scope = own_account(ctx, "Mutation").await?;
+        Ok(handle(ctx)?.renew_recovery_codes(&scope, &Secret::new(input.code)).await?.into())
     }
 
     /// Switches your second factor off, or that of a member who has lost its device. Where the tenant asks for one, it is set up anew at the
