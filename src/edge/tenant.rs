@@ -467,3 +467,31 @@ impl TenantMutation {
         Ok(RegisterSettingsSchemaPayload { section: input.section, version })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{ContainerType, Context};
+
+    use super::*;
+
+    fn size<'a, T: 'a, F: Future + 'a>(_: impl Fn(&'a T, &'a Context<'a>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    macro_rules! sizes {
+        ($($name:ty),* $(,)?) => { [$((stringify!($name), size::<$name, _>(|object, ctx| object.resolve_field(ctx)))),*] };
+    }
+
+    #[test]
+    fn futures_of_fields_are_small() {
+        let sizes = sizes![
+            TenantObject, TenantCore, TenantPlan, TenantAudit, TenantClients, TenantHealth, TenantQuotas, TenantFlags, TenantOutside,
+            TenantPartners, TenantPlacement, TenantLayers, TenantEncryption, TenantSchema, TenantMove, TenantAttestation,
+            crate::flags::graphql::FlagEvaluation, TenantQuery, crate::edge::schema::Query, crate::edge::schema::Mutation,
+        ];
+        for (name, size) in sizes {
+            println!("{size:>8} {name}");
+        }
+        panic!();
+    }
+}

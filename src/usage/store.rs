@@ -203,21 +203,33 @@ pub(super) struct Found {
 }
 
 /// Events of the windows one by one: those that are in no total, and with `kept` those that are. `$6` and `$7` are what `Question::days`
-/// answers: other days' partitions are not looked at.
+/// answers: other days' partitions are not looked at. `following`: of windows that follow each other, the one of an event is looked up
+/// rather than compared with each.
 macro_rules! events {
     () => {
-        events!("usage_inbox", "")
+        events!("usage_inbox", "", "join windows spot on event.at >= spot.begins and event.at < spot.ends")
     };
     (kept) => {
-        events!("usage_events", "and stored.last_at >= $6 and stored.last_at < $7")
+        events!("usage_events", "and stored.last_at >= $6 and stored.last_at < $7",
+            "join windows spot on event.at >= spot.begins and event.at < spot.ends")
     };
-    ($table:literal, $days:literal) => {
+    (following) => {
+        events!("usage_inbox", "",
+            "join lateral (select width_bucket(event.at, $3::timestamptz[])::bigint as place) spot
+                 on spot.place > 0 and event.at < ($4::timestamptz[])[spot.place]")
+    };
+    (following kept) => {
+        events!("usage_events", "and stored.last_at >= $6 and stored.last_at < $7",
+            "join lateral (select width_bucket(event.at, $3::timestamptz[])::bigint as place) spot
+                 on spot.place > 0 and event.at < ($4::timestamptz[])[spot.place]")
+    };
+    ($table:literal, $days:literal, $join:literal) => {
         concat!(
-            "select windows.place, event.labels, event.quantity, event.at, event.key, event.subject
+            "select spot.place, event.labels, event.quantity, event.at, event.key, event.subject
              from tenantry.", $table, " stored,
              unnest(stored.keys, stored.dimensions, stored.times, stored.quantities, stored.groups, stored.subjects)
                  as event (key, dimension_id, at, quantity, labels, subject)
-             join windows on event.at >= windows.begins and event.at < windows.ends
+             ", $join, "
              where stored.tenant_id = $1 and event.dimension_id = $2
                and stored.last_at >= (select min(begins) from windows) and stored.first_at < (select max(ends) from windows) ", $days
         )
@@ -265,7 +277,7 @@ const FROM_TOTALS: &str = concat!(
         from pieces join tenantry.usage_quarters known on not pieces.is_day and known.tenant_id = $1 and known.dimension_id = $2
             and known.begins >= pieces.begins and known.begins < pieces.ends
         union all
-        select place, labels, 1, quantity, quantity, quantity, at, key from (", events!(), ") waiting
+        select place, labels, 1, quantity, quantity, quantity, at, key from (", events!(following), ") waiting
     )
     select place, ", group!("$9"), ", sum(events)::bigint as events, sum(total)::text as total, max(peak)::text as peak,
         (array_agg(latest order by latest_at desc, latest_key desc))[1]::text as latest
@@ -276,9 +288,9 @@ const FROM_EVENTS: &str = concat!(
     "with ",
     windows!(),
     ", parts as (",
-    events!(),
+    events!(following),
     " union all ",
-    events!(kept),
+    events!(following kept),
     ")
     select place, ",
     group!("$5"),
@@ -381,8 +393,9 @@ impl Question<'_> {
         [begin.into(), end_of_day(end).into()]
     }
 
-    /// Sums, peaks and latest figures, of which `column` is the one that is asked for.
+    /// Sums, peaks and latest figures, of which `column` is the one that is asked for. Windows follow each other.
     pub(super) async fn figures(&self, tx: &TenantTx, pieces: Option<&[Piece]>, column: &str) -> Result<Vec<Found>> {
+        debug_assert!(self.windows.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{:?}", self.windows);
         let mut values = self.values();
         let statement = match pieces {
             None => FROM_EVENTS,
