@@ -117,7 +117,7 @@ impl Sessions {
     /// The one active member whom it means.
     async fn named(&self, scope: &TenantScope, identity: &Identity) -> Result<Member, Refused> {
         let tx = self.isolation.begin(scope).await?;
-        let mut found = match identity.target {
+        let mut found: Vec<Member> = match identity.target {
             Target::Email => self.members.find_by_email_in(&tx, &identity.value).await?.into_iter().collect(),
             Target::ExternalId => self.members.find_by_external_id_in(&tx, &identity.value).await?,
         };
@@ -161,7 +161,8 @@ mod tests {
         };
         let stranger = told(Refused::ByTenant(Refusal::new(Reason::Untrusted, "no path")));
         assert_eq!(stranger.1, Some(serde_json::json!({ "reason": "UNTRUSTED" })));
-        let judged = [Reason::BadSignature, Reason::Expired, Reason::NameConstraints, Reason::NotMapped, Reason::Malformed];
+        let judged =
+            [Reason::BadSignature, Reason::Expired, Reason::NameConstraints, Reason::NotMapped, Reason::Malformed];
         for refused in [Refused::Unknown, Refused::Ambiguous, Refused::Inactive, Error::unauthenticated().into()]
             .into_iter()
             .chain(judged.map(|reason| Refused::ByTenant(Refusal::new(reason, "of the tenant"))))

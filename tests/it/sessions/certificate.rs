@@ -96,12 +96,16 @@ async fn a_member_signs_in_with_the_certificate_of_its_handshake() {
     for (own, told) in [
         (None, "MISSING"),
         (Some(&[&certificate][..]), "UNTRUSTED"), // nothing leads from it to the authority
-        (Some(&[&sub.leaf("bob", usual), &sub]), "UNTRUSTED"),
-        (Some(&[&authority("root", usual).leaf("alice", usual)]), "UNTRUSTED"),
+        (Some(&[&sub.leaf("bob", usual), &sub][..]), "UNTRUSTED"),
+        (Some(&[&authority("root", usual).leaf("alice", usual)][..]), "UNTRUSTED"),
     ] {
         let answer = ask(own).await;
         let error = &answer["errors"][0]["extensions"];
-        assert_eq!((&error["code"], &error["details"]["reason"]), (&json!("unauthenticated"), &json!(told)), "{answer}");
+        assert_eq!(
+            (&error["code"], &error["details"]["reason"]),
+            (&json!("unauthenticated"), &json!(told)),
+            "{answer}"
+        );
     }
 }
 
@@ -172,9 +176,17 @@ async fn who_is_refused_learns_of_its_own_certificate_and_nothing_of_the_tenant(
     // Without restriction to servers or clients it is good for both.
     by_certificate(&app, &acme, &[&root.leaf("alice", no_client)]).await;
     // Operators see each, with its reason.
-    for outcome in
-        ["ok", "expired", "not_yet_valid", "revoked", "untrusted", "bad_signature", "unknown_member", "inactive_member", "not_mapped"]
-    {
+    for outcome in [
+        "ok",
+        "expired",
+        "not_yet_valid",
+        "revoked",
+        "untrusted",
+        "bad_signature",
+        "unknown_member",
+        "inactive_member",
+        "not_mapped",
+    ] {
         let line = format!("tenantry_certificate_sign_ins_total{{outcome=\"{outcome}\"}}");
         assert!(app.metric(&line).await.is_some_and(|count| count >= 1.0), "{outcome}");
     }
@@ -184,7 +196,8 @@ async fn who_is_refused_learns_of_its_own_certificate_and_nothing_of_the_tenant(
     let rubbish = nobody.post("/graphql").json(&body).header("client-cert", ":AQID:");
     assert_eq!(reason(&nobody.send(rubbish).await), "MALFORMED");
     // What is revoked while somebody has a session keeps out of the next one; the authority that is taken away, too.
-    let ids = service.ok("{ trustAnchors { edges { node { id } } } }", json!({})).await["trustAnchors"]["edges"].clone();
+    let ids =
+        service.ok("{ trustAnchors { edges { node { id } } } }", json!({})).await["trustAnchors"]["edges"].clone();
     let remove = "mutation($id: ID!) { removeTrustAnchor(input: {id: $id}) { __typename } }";
     service.ok(remove, json!({ "id": ids[0]["node"]["id"] })).await;
     assert_eq!(told(&attempt(&app, "acme", &[&root.leaf("alice", usual)]).await), unknown);
