@@ -42,8 +42,8 @@ mod m20261127_000038_revocation_lists;
 mod m20261127_000039_directories;
 mod m20261127_000040_directory_syncs;
 mod m20261127_000041_network_rules;
-mod m20261127_000044_operators;
 mod m20261127_000043_impersonations;
+mod m20261127_000044_operators;
 
 /// Roles, schema and extension: needs a role that may create roles; safe to repeat.
 pub const BOOTSTRAP: &str = include_str!("sql/bootstrap.sql");

@@ -19,9 +19,9 @@ use crate::{
     health::graphql::HealthMutation,
     impersonation::graphql::{ImpersonationMutation, ImpersonationQuery},
     members::graphql::{MemberMutation, MemberQuery},
-    operators::graphql::{OperatorMutation, OperatorQuery},
     moves::graphql::{MoveMutation, MoveQuery},
     oauth::graphql::{OAuthMutation, OAuthQuery},
+    operators::graphql::{OperatorMutation, OperatorQuery},
     pki::graphql::{PkiMutation, PkiQuery},
     probes::graphql::ProbesMutation,
     provisioning::graphql::{

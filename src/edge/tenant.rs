@@ -485,9 +485,26 @@ mod tests {
     #[test]
     fn futures_of_fields_are_small() {
         let sizes = sizes![
-            TenantObject, TenantCore, TenantPlan, TenantAudit, TenantClients, TenantHealth, TenantQuotas, TenantFlags, TenantOutside,
-            TenantPartners, TenantPlacement, TenantLayers, TenantEncryption, TenantSchema, TenantMove, TenantAttestation,
-            crate::flags::graphql::FlagEvaluation, TenantQuery, crate::edge::schema::Query, crate::edge::schema::Mutation,
+            TenantObject,
+            TenantCore,
+            TenantPlan,
+            TenantAudit,
+            TenantClients,
+            TenantHealth,
+            TenantQuotas,
+            TenantFlags,
+            TenantOutside,
+            TenantPartners,
+            TenantPlacement,
+            TenantLayers,
+            TenantEncryption,
+            TenantSchema,
+            TenantMove,
+            TenantAttestation,
+            crate::flags::graphql::FlagEvaluation,
+            TenantQuery,
+            crate::edge::schema::Query,
+            crate::edge::schema::Mutation,
         ];
         for (name, size) in sizes {
             println!("{size:>8} {name}");

@@ -109,12 +109,7 @@ impl Impersonations {
 }
 
 impl Live {
-    pub(super) fn new(
-        isolation: Isolation,
-        tenancy: Tenancy,
-        members: Members,
-        operators: OperatorSessions,
-    ) -> Self {
+    pub(super) fn new(isolation: Isolation, tenancy: Tenancy, members: Members, operators: OperatorSessions) -> Self {
         Self { isolation, tenancy, members, operators, cache: Cache::new(CAPACITY) }
     }
 

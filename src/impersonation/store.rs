@@ -14,8 +14,7 @@ use crate::{
     },
 };
 
-const COLUMNS: &str =
-    "impersonation_id, operator, operator_session, reason, scopes, tenant_epoch, began_at, ends_at, ended_at, ended_by_kind, ended_by";
+const COLUMNS: &str = "impersonation_id, operator, operator_session, reason, scopes, tenant_epoch, began_at, ends_at, ended_at, ended_by_kind, ended_by";
 
 const INSERT: &str = "
     insert into tenantry.impersonations (tenant_id, impersonation_id, operator, reason, scopes, tenant_epoch, began_at, ends_at, operator_session)

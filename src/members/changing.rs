@@ -3,8 +3,7 @@
 use super::{
     Members,
     member::{Member, check_owners},
-    role,
-    role_store, seats,
+    role, role_store, seats,
     store::{self, MemberFilter},
 };
 use crate::{

@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Members,
     member::{self, Member, Source, Status, check_owners},
-    role,
-    role_store,
+    role, role_store,
     seats::{self, Seats},
     store,
 };

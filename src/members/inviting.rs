@@ -6,8 +6,7 @@ use super::{
     Members,
     link::LinkToken,
     member::{self, Member, Source, Status, check_owners},
-    role,
-    role_store, seats,
+    role, role_store, seats,
     seats::Seats,
     store::{self, Purpose},
 };

@@ -105,7 +105,7 @@ impl Members {
         let held = store::held_roles(&tx).await?;
         let own = role_store::share(&tx).await?;
         tx.commit_unrecorded("a read").await?;
-        role::check_reach(scope.caller().scopes, scopes_of(&held, &own))
+        role::check_reach(scope.caller().scopes, own.roles().scopes_of(&held))
     }
 
     /// Refuses who may do less than the member.

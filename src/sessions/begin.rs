@@ -168,9 +168,8 @@ fn first(id: SessionId, proof: &Proof, ground: &Ground, policy: &Policy, now: Da
 /// The member's own name in its tenant. That people may come in was looked at; a tenant that is being suspended lets them write this.
 fn scope_of(proof: &Proof, session: SessionId, ground: &Ground) -> Result<TenantScope> {
     let (subject, account) = (proof.member.to_string(), Account { member: proof.member, session });
-    let caller = |binding| {
-        Arc::new(Caller { subject, binding, scopes: ScopeSet::default(), origin: proof.origin.clone() })
-    };
+    let caller =
+        |binding| Arc::new(Caller { subject, binding, scopes: ScopeSet::default(), origin: proof.origin.clone() });
     match ground {
         Ground::Tenant(known) => {
             let standing = Standing { access: Access::Open, ..known.tenant.standing() };

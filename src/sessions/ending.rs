@@ -31,8 +31,12 @@ const END_OTHERS: Permission = Permission {
 fn of_others(scope: &TenantScope, permission: Permission) -> Permission {
     match (scope.tenant().is_platform(), permission.effect) {
         (false, _) => permission,
-        (true, Effect::Read) => Permission { scope: Some(Scope::OperatorRead), audience: Audience::Platform, ..permission },
-        (true, Effect::Write) => Permission { scope: Some(Scope::OperatorWrite), audience: Audience::Platform, ..permission },
+        (true, Effect::Read) => {
+            Permission { scope: Some(Scope::OperatorRead), audience: Audience::Platform, ..permission }
+        }
+        (true, Effect::Write) => {
+            Permission { scope: Some(Scope::OperatorWrite), audience: Audience::Platform, ..permission }
+        }
     }
 }
 

@@ -37,7 +37,8 @@ const REACTIVATE: &str =
 const REVOKE: &str = "mutation($input: OperatorActionInput!) { revokeOperatorInvitation(input: $input) { id } }";
 const RESEND: &str = "mutation($input: OperatorActionInput!) { resendOperatorInvitation(input: $input) { token } }";
 const RESET_TOTP: &str = "mutation($input: OperatorActionInput!) { resetOperatorTotp(input: $input) { id } }";
-const PASSWORD_LINK: &str = "mutation($input: OperatorActionInput!) { makeOperatorPasswordLink(input: $input) { token } }";
+const PASSWORD_LINK: &str =
+    "mutation($input: OperatorActionInput!) { makeOperatorPasswordLink(input: $input) { token } }";
 const VIEWER: &str = "{ viewer { subject kind roles scopes tenantId } }";
 const TENANTS: &str = "{ tenants { edges { node { id } } } }";
 
@@ -125,7 +126,10 @@ async fn an_operator_comes_in_with_a_second_factor_and_never_without() {
     let anna = first(&app, &id, "anna@example.com").await;
     let viewer = anna.client.ok(VIEWER, json!({})).await["viewer"].clone();
     assert_eq!(viewer["subject"], anna.id);
-    assert_eq!((&viewer["kind"], &viewer["roles"], &viewer["tenantId"]), (&json!("OPERATOR"), &json!(["support"]), &Value::Null));
+    assert_eq!(
+        (&viewer["kind"], &viewer["roles"], &viewer["tenantId"]),
+        (&json!("OPERATOR"), &json!(["support"]), &Value::Null)
+    );
     anna.client.ok(TENANTS, json!({})).await;
     // The second time a code is asked for, and each works once.
     let challenge = challenged(&app, "anna@example.com", "TOTP").await;
@@ -147,7 +151,11 @@ async fn an_operator_comes_in_with_a_second_factor_and_never_without() {
     let tenant = app.tenant("acme").await;
     for named in [tenant.slug.as_str(), "00000000-0000-0000-0000-000000000000", "platform", ""] {
         let input = json!({ "tenant": named, "email": "anna@example.com", "password": PASSWORD });
-        assert_eq!(app.anonymous().graphql(SIGN_IN, json!({ "input": input })).await.code(), "unauthenticated", "{named}");
+        assert_eq!(
+            app.anonymous().graphql(SIGN_IN, json!({ "input": input })).await.code(),
+            "unauthenticated",
+            "{named}"
+        );
     }
 }
 
@@ -156,21 +164,28 @@ async fn what_an_operator_may_do_follows_its_roles_at_once_on_every_server() {
     let app = TestApp::start().await;
     let replica = app.replica("").await;
     let tenant = app.tenant("acme").await;
-    let suspend = "mutation($id: ID!) { suspendTenant(input: {id: $id, reason: POLICY, note: \"test\"}) { tenant { status } } }";
+    let suspend =
+        "mutation($id: ID!) { suspendTenant(input: {id: $id, reason: POLICY, note: \"test\"}) { tenant { status } } }";
     let anna = operator(&app, "anna@example.com", &["SUPPORT"]).await;
     let there = client(&replica, anna.client.token().unwrap().to_owned());
     assert_eq!(there.refused(suspend, json!({ "id": tenant.id })).await, "forbidden");
     assert_eq!(there.refused(OPERATORS, json!({})).await, "forbidden");
-    let set = async |roles: Value| app.admin().await.ok(SET_ROLES, json!({ "input": { "id": anna.id, "roles": roles } })).await;
+    let set = async |roles: Value| {
+        app.admin().await.ok(SET_ROLES, json!({ "input": { "id": anna.id, "roles": roles } })).await
+    };
     set(json!(["ADMIN"])).await;
     there.ok(OPERATORS, json!({})).await;
     there.ok(suspend, json!({ "id": tenant.id })).await;
     set(json!(["AUDITOR", "BILLING"])).await;
     let viewer = there.ok(VIEWER, json!({})).await["viewer"].clone();
     assert_eq!(viewer["roles"], json!(["auditor", "billing"]));
-    assert_eq!(there.refused(INVITE, json!({ "input": { "email": "x@example.com", "roles": ["BILLING"] } })).await, "forbidden");
+    assert_eq!(
+        there.refused(INVITE, json!({ "input": { "email": "x@example.com", "roles": ["BILLING"] } })).await,
+        "forbidden"
+    );
     // The tenant's journal names who did it.
-    let journal = "query($id: ID!) { audit(tenantId: $id, first: 100) { edges { node { event actor { kind name } } } } }";
+    let journal =
+        "query($id: ID!) { audit(tenantId: $id, first: 100) { edges { node { event actor { kind name } } } } }";
     let read = app.admin().await.ok(journal, json!({ "id": tenant.id })).await;
     let edges = read["audit"]["edges"].as_array().unwrap();
     let suspended = edges.iter().find(|edge| edge["node"]["event"] == "TenantSuspended").unwrap();
@@ -199,7 +214,9 @@ async fn nobody_makes_an_operator_who_may_do_more() {
     // Tenants neither see nor make any.
     let tenant = app.tenant("acme").await;
     let service = app.full_service(&tenant).await;
-    for (query, input) in [(OPERATORS, json!({})), (INVITE, json!({ "input": { "email": "x@example.com", "roles": ["SUPPORT"] } }))] {
+    for (query, input) in
+        [(OPERATORS, json!({})), (INVITE, json!({ "input": { "email": "x@example.com", "roles": ["SUPPORT"] } }))]
+    {
         assert_eq!(service.refused(query, input).await, "forbidden");
     }
     let nil = "00000000-0000-0000-0000-000000000000";
@@ -212,7 +229,10 @@ async fn nobody_makes_an_operator_who_may_do_more() {
         let answer = admin.graphql(INVITE, json!({ "input": { "email": "x@example.com", "roles": roles } })).await;
         assert_eq!(answer.code(), "invalid_input", "{roles}");
     }
-    assert_eq!(admin.refused(INVITE, json!({ "input": { "email": "ANNA@example.com", "roles": ["SUPPORT"] } })).await, "conflict");
+    assert_eq!(
+        admin.refused(INVITE, json!({ "input": { "email": "ANNA@example.com", "roles": ["SUPPORT"] } })).await,
+        "conflict"
+    );
 }
 
 #[tokio::test]
@@ -266,7 +286,8 @@ async fn an_operators_access_ends_at_once_on_every_server() {
     let all = anna.client.ok(sessions, json!({})).await;
     assert!(of(&all).contains(&bob.id) && of(&all).contains(&anna.id));
     let ids = all["sessions"]["edges"].as_array().unwrap();
-    let id_of = |member: &str| ids.iter().find(|edge| edge["node"]["memberId"] == member).unwrap()["node"]["id"].clone();
+    let id_of =
+        |member: &str| ids.iter().find(|edge| edge["node"]["memberId"] == member).unwrap()["node"]["id"].clone();
     let end = "mutation($input: EndSessionInput!) { endSession(input: $input) { session { endReason } } }";
     assert_eq!(bob.client.refused(end, json!({ "input": { "id": id_of(&anna.id) } })).await, "forbidden");
     anna.client.ok(end, json!({ "input": { "id": id_of(&bob.id) } })).await;
@@ -279,7 +300,8 @@ async fn an_operators_access_ends_at_once_on_every_server() {
 async fn a_session_lasts_as_long_as_the_settings_say_and_no_longer() {
     let app = TestApp::with("[operators]\nsession_length = \"2h\"\nsession_idle = \"20m\"\nmost_sessions = 1").await;
     let anna = operator(&app, "anna@example.com", &["SUPPORT"]).await;
-    let refresh = async |token: &str| app.anonymous().graphql(REFRESH, json!({ "input": { "refreshToken": token } })).await;
+    let refresh =
+        async |token: &str| app.anonymous().graphql(REFRESH, json!({ "input": { "refreshToken": token } })).await;
     app.advance(TimeDelta::minutes(19));
     let answer = refresh(&anna.refresh_token).await;
     let next = answer.data()["refreshSession"]["tokens"].clone();
@@ -352,9 +374,13 @@ async fn what_an_operator_began_inside_a_tenant_goes_on_no_longer_than_its_sessi
     let app = TestApp::start().await;
     let replica = app.replica("").await;
     let (admin, tenant) = (app.admin().await, app.tenant("acme").await);
-    let impersonate = "mutation($input: ImpersonateInput!) { impersonate(input: $input) { accessToken impersonation { operator } } }";
+    let impersonate =
+        "mutation($input: ImpersonateInput!) { impersonate(input: $input) { accessToken impersonation { operator } } }";
     let read = "{ tenant { slug } }";
-    let write = format!("mutation {{ updateTenant(input: {{id: \"{}\", name: \"other\"}}) {{ tenant {{ name }} }} }}", tenant.id);
+    let write = format!(
+        "mutation {{ updateTenant(input: {{id: \"{}\", name: \"other\"}}) {{ tenant {{ name }} }} }}",
+        tenant.id
+    );
     let running = "query($id: ID!) { impersonations(tenantId: $id) { edges { node { operator running } } } }";
     let input = json!({ "input": { "tenantId": tenant.id, "reason": "T-1: the invoice is wrong" } });
     let inside = async |anna: &Signed| {

@@ -9,8 +9,7 @@ use crate::{
     members::{
         Invited, Member, Members, Status,
         inviting::worthless,
-        role,
-        role_store,
+        role, role_store,
         store::{self, Purpose},
     },
     platform::{ids::MemberId, secret::Secret},

@@ -4,9 +4,10 @@ mod payloads;
 
 use async_graphql::{Context, ID, InputObject, Object, Result};
 
+pub use self::payloads::SignInPayload;
 use self::payloads::{
     ConfirmTotpPayload, DisableTotpPayload, EnrollTotpPayload, RefreshSessionPayload, RenewRecoveryCodesPayload,
-    SessionConnection, SessionEdge, SessionObject, SessionPayload, SessionPolicy, SessionPolicyPayload, SignInPayload,
+    SessionConnection, SessionEdge, SessionObject, SessionPayload, SessionPolicy, SessionPolicyPayload,
 };
 use super::{MultiFactor, NewPolicy, Sessions};
 use crate::{
