@@ -291,7 +291,7 @@ impl TenantPlacement {
     /// Scope: `auth:tenant:read`.
     async fn placement(&self, ctx: &Context<'_>) -> Result<Option<PlacementObject>> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
-        Ok(handle(ctx)?.placement_of(&scope).await?.map(Into::into))
+        Ok(Box::pin(handle(ctx)?.placement_of(&scope)).await?.map(Into::into))
     }
 }
 

@@ -5,6 +5,7 @@
 //! is answered as `internal`.
 
 pub mod admission;
+mod boxed;
 mod client_certificate;
 mod console;
 mod errors;

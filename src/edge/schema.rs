@@ -2,6 +2,7 @@
 
 use async_graphql::{MergedObject, MergedSubscription, Schema, SchemaBuilder};
 
+use super::boxed::Boxed;
 use super::{
     isolation::IsolationQuery,
     tenant::{TenantMutation, TenantQuery},
@@ -90,51 +91,51 @@ pub struct EnvironmentQuery(CellQuery, ProvisioningQuery, TemplateQuery, MoveQue
 /// Everything that can be changed. Each mutation takes the header `Idempotency-Key`.
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(
-    TenantMutation,
+    Boxed<TenantMutation>,
     IdentityMutation,
-    HealthMutation,
+    Boxed<HealthMutation>,
     ConsumptionMutation,
-    FlagMutation,
-    EntitlementMutation,
+    Boxed<FlagMutation>,
+    Boxed<EntitlementMutation>,
     EnvironmentMutation,
 );
 
 /// Who may ask: services, members, and operators inside a tenant.
 #[derive(Debug, Default, MergedObject)]
 pub struct IdentityMutation(
-    OAuthMutation,
-    MemberMutation,
-    SessionMutation,
-    ImpersonationMutation,
-    PkiMutation,
-    DirectoryMutation,
-    DirectorySyncMutation,
-    OperatorMutation,
+    Boxed<OAuthMutation>,
+    Boxed<MemberMutation>,
+    Boxed<SessionMutation>,
+    Boxed<ImpersonationMutation>,
+    Boxed<PkiMutation>,
+    Boxed<DirectoryMutation>,
+    Boxed<DirectorySyncMutation>,
+    Boxed<OperatorMutation>,
 );
 
 /// What tenants may use, how fast, and what they have used.
 #[derive(Debug, Default, MergedObject)]
 pub struct ConsumptionMutation(
-    QuotaMutation,
-    RatesMutation,
-    UsageMutation,
-    AlertMutation,
-    PeriodMutation,
-    BudgetMutation,
-    CostMutation,
+    Boxed<QuotaMutation>,
+    Boxed<RatesMutation>,
+    Boxed<UsageMutation>,
+    Boxed<AlertMutation>,
+    Boxed<PeriodMutation>,
+    Boxed<BudgetMutation>,
+    Boxed<CostMutation>,
 );
 
 /// Who reaches tenants from outside, where they are, what they have there and who makes it, and the keys of it.
 #[derive(Debug, Default, MergedObject)]
 pub struct EnvironmentMutation(
-    PartnerMutation,
-    CellMutation,
-    TenantKeyMutation,
-    TemplateMutation,
-    MoveMutation,
-    PlaneMutation,
-    ProbesMutation,
-    NetworkMutation,
+    Boxed<PartnerMutation>,
+    Boxed<CellMutation>,
+    Boxed<TenantKeyMutation>,
+    Boxed<TemplateMutation>,
+    Boxed<MoveMutation>,
+    Boxed<PlaneMutation>,
+    Boxed<ProbesMutation>,
+    Boxed<NetworkMutation>,
 );
 
 /// Everything that can be followed, over WebSocket (graphql-transport-ws).

@@ -188,7 +188,7 @@ impl TenantHealth {
     ) -> Result<SlaAttainment> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
         let month = month.map(|month| Month::parse("month", &month)).transpose()?;
-        Ok(handle(ctx)?.attainment(&scope, month).await?)
+        Ok(Box::pin(handle(ctx)?.attainment(&scope, month)).await?)
     }
 
     /// Its outages and maintenance, withdrawn reports included; what began last comes first.
@@ -202,7 +202,7 @@ impl TenantHealth {
     ) -> Result<OutageConnection> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
         let request = PageRequest::new(first, after, ctx.data::<LargestPage>()?.0)?;
-        Ok(handle(ctx)?.outages(&scope, &request).await?.into())
+        Ok(Box::pin(handle(ctx)?.outages(&scope, &request)).await?.into())
     }
 }
 

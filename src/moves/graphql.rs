@@ -220,7 +220,7 @@ impl TenantMove {
     /// Scope: `auth:tenant:read`.
     async fn r#move(&self, ctx: &Context<'_>) -> Result<Option<MoveObject>> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
-        Ok(handle(ctx)?.of_tenant(&scope).await?.map(MoveObject))
+        Ok(Box::pin(handle(ctx)?.of_tenant(&scope)).await?.map(MoveObject))
     }
 }
 

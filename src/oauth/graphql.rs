@@ -234,7 +234,7 @@ impl TenantClients {
     /// Scope: `auth:client:read`.
     #[graphql(name = "oauthClients")]
     async fn oauth_clients(&self, ctx: &Context<'_>) -> Result<Vec<OAuthClientObject>> {
-        list(ctx, &Owner::Tenant(enter(ctx, "Tenant", &self.0.id().into()).await?)).await
+        Box::pin(list(ctx, &Owner::Tenant(enter(ctx, "Tenant", &self.0.id().into()).await?))).await
     }
 }
 

@@ -128,7 +128,7 @@ impl TenantAttestation {
     /// Scope: `auth:tenant:read`.
     async fn isolation_attestation(&self, ctx: &Context<'_>) -> Result<String> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
-        Ok(handle(ctx)?.attest(&scope).await?)
+        Ok(Box::pin(handle(ctx)?.attest(&scope)).await?)
     }
 }
 

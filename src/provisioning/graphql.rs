@@ -96,7 +96,7 @@ impl TenantLayers {
     /// Scope: `auth:tenant:read`.
     async fn layers(&self, ctx: &Context<'_>) -> Result<Vec<LayerObject>> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
-        let (records, mut jobs) = handle(ctx)?.records_and_jobs(&scope).await?;
+        let (records, mut jobs) = Box::pin(handle(ctx)?.records_and_jobs(&scope)).await?;
         let of = |record: Record| {
             let job = jobs.iter().position(|job| layer_of(&job.plane) == record.layer).map(|at| jobs.swap_remove(at));
             LayerObject { record, job }

@@ -492,7 +492,7 @@ impl TenantSchema {
     /// Scope: `auth:tenant:read`.
     async fn schema_state(&self, ctx: &Context<'_>) -> Result<Option<SchemaStateObject>> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
-        Ok(handle(ctx)?.schema_of(&scope).await?.map(Into::into))
+        Ok(Box::pin(handle(ctx)?.schema_of(&scope)).await?.map(Into::into))
     }
 }
 

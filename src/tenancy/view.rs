@@ -69,7 +69,10 @@ impl TenantView {
     }
 
     pub async fn whole(&self) -> Result<&Arc<Tenant>> {
-        self.0.whole.get_or_try_init(|| self.read()).await
+        match self.0.whole.get() {
+            Some(whole) => Ok(whole),
+            None => Box::pin(self.0.whole.get_or_try_init(|| self.read())).await,
+        }
     }
 
     async fn read(&self) -> Result<Arc<Tenant>> {

@@ -103,7 +103,7 @@ impl TenantEncryption {
     /// Scope: `auth:tenant:read`.
     async fn encryption_key(&self, ctx: &Context<'_>) -> Result<Option<TenantKeyObject>> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
-        Ok(handle(ctx)?.standing_of(scope.tenant()).await?.map(TenantKeyObject))
+        Ok(Box::pin(handle(ctx)?.standing_of(scope.tenant())).await?.map(TenantKeyObject))
     }
 }
 

@@ -150,7 +150,7 @@ impl TenantAudit {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
         let request = PageRequest::new(first, after, ctx.data::<LargestPage>()?.0)?;
         let reach = Reach::Chain(Chain::Tenant(scope));
-        Ok(handle(ctx)?.list(&reach, &Filter::default(), Order::NewestFirst, &request).await?.into())
+        Ok(Box::pin(handle(ctx)?.list(&reach, &Filter::default(), Order::NewestFirst, &request)).await?.into())
     }
 }
 

@@ -260,11 +260,11 @@ impl TenantFlags {
         let (caller, permission) = (access::graphql::caller(ctx)?, access::graphql::permission_here(ctx, "Tenant")?);
         let scope = tenancy::graphql::handle(ctx)?.enter(&caller, self.0.id(), permission).await?;
         let view = match self.0.page() {
-            None => handle(ctx)?.view(scope.tenant()).await?,
+            None => Box::pin(handle(ctx)?.view(scope.tenant())).await?,
             Some(_) => {
                 let (tenancy, platform) = (tenancy::graphql::handle(ctx)?, enter_platform(ctx, "Tenant")?);
-                let known = self.0.snapshot::<(Settings, Held)>(tenancy, &platform).await?;
-                handle(ctx)?.view_of(known).await?
+                let known = Box::pin(self.0.snapshot::<(Settings, Held)>(tenancy, &platform)).await?;
+                Box::pin(handle(ctx)?.view_of(known)).await?
             }
         };
         Ok(evaluate(&Arc::new(view), keys, &Map::new())?)

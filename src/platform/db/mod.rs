@@ -94,7 +94,7 @@ impl Db {
     pub async fn begin(&self, session: Session) -> Result<Tx> {
         let statement = self.begin_statement(session);
         let (pool, connections) = (self.pool.clone(), self.pool.size());
-        let begin = async move {
+        let begin = Box::pin(async move {
             for _ in 0..connections {
                 match begin_once(&pool, &statement).await {
                     Err(error) if failure::is_lost(&error) => {}
@@ -102,7 +102,7 @@ impl Db {
                 }
             }
             begin_once(&pool, &statement).await
-        };
+        });
         self.statements.fetch_add(1, Ordering::Relaxed);
         let begun = tokio::spawn(begin).await.map_err(Error::internal)?;
         let begun = begun.map_err(|error| Error::from(failure::sqlx_failed(error)))?;

@@ -13,6 +13,8 @@ use super::{Session, failure::sqlx_failed};
 use crate::error::{Error, Result};
 
 /// A transaction bound to a [`Session`]. SeaORM's entities and raw statements run on it alike. Dropped, it is rolled back.
+///
+/// What waits for the database is boxed here: a driver's futures are kilobytes, and would be part of every future that may wait for one.
 #[derive(Debug)]
 pub struct Tx {
     transaction: Mutex<Transaction<'static, Postgres>>,
@@ -57,17 +59,17 @@ impl Tx {
     /// The same of values that are encoded already.
     pub async fn rows_of(&self, sql: &'static str, bound: Bound) -> Result<Vec<QueryResult>, DbErr> {
         let mut transaction = self.connection().await;
-        let rows = sqlx::query_with(sql, bound.0).fetch_all(&mut **transaction).await;
+        let rows = Box::pin(sqlx::query_with(sql, bound.0).fetch_all(&mut **transaction)).await;
         rows.map(|rows| rows.into_iter().map(Into::into).collect()).map_err(sqlx_failed)
     }
 
     pub async fn commit(self) -> Result<()> {
-        let committed = self.transaction.into_inner().commit().await;
+        let committed = Box::pin(self.transaction.into_inner().commit()).await;
         committed.map_err(|error| Error::from(sqlx_failed(error)))
     }
 
     pub async fn rollback(self) -> Result<()> {
-        let ended = self.transaction.into_inner().rollback().await;
+        let ended = Box::pin(self.transaction.into_inner().rollback()).await;
         ended.map_err(|error| Error::from(sqlx_failed(error)))
     }
 }

@@ -206,8 +206,8 @@ impl TenantQuotas {
     /// Scope: `auth:quota:read`.
     async fn quotas(&self, ctx: &Context<'_>, keys: Option<Vec<String>>) -> Result<Vec<QuotaObject>> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
-        let Some(page) = self.0.page() else { return list(ctx, &scope, keys.as_deref()).await };
-        let page = handle(ctx)?.of_page(&enter_platform(ctx, "Tenant")?, page).await?;
+        let Some(page) = self.0.page() else { return Box::pin(list(ctx, &scope, keys.as_deref())).await };
+        let page = Box::pin(handle(ctx)?.of_page(&enter_platform(ctx, "Tenant")?, page)).await?;
         Ok(page.list(scope.tenant(), keys.as_deref())?.into_iter().map(QuotaObject).collect())
     }
 }

@@ -193,7 +193,7 @@ impl TenantPartners {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
         let request = PageRequest::new(first, after, ctx.data::<LargestPage>()?.0)?;
         let ended = if include_ended { Ended::With } else { Ended::Without };
-        let page = handle(ctx)?.partners(&scope, ended, &request).await?;
+        let page = Box::pin(handle(ctx)?.partners(&scope, ended, &request)).await?;
         let (cursors, page_info) = cursors(&page, |access| access.partner_id);
         let nodes = page.items.into_iter().map(PartnerAccessObject);
         let edges = cursors.into_iter().zip(nodes).map(|(cursor, node)| PartnerAccessEdge { cursor, node }).collect();
@@ -211,7 +211,7 @@ impl TenantPartners {
     ) -> Result<ReachedTenantConnection> {
         let scope = enter(ctx, "Tenant", &self.0.id().into()).await?;
         let request = PageRequest::new(first, after, ctx.data::<LargestPage>()?.0)?;
-        let page = handle(ctx)?.reached_by(&scope, &request).await?;
+        let page = Box::pin(handle(ctx)?.reached_by(&scope, &request)).await?;
         let (cursors, page_info) = cursors(&page, |access| access.tenant_id);
         let node = |access: PartnerAccess| ReachedTenant {
             id: access.tenant_id.into(),

@@ -109,7 +109,7 @@ impl TenantCore {
     ///
     /// Scope: `auth:tenant:read`, operators only.
     async fn parent(&self, ctx: &Context<'_>) -> async_graphql::Result<Option<TenantParent>> {
-        let known = self.0.snapshot::<Parent>(handle(ctx)?, &enter_platform(ctx, "Tenant")?).await?;
+        let known = Box::pin(self.0.snapshot::<Parent>(handle(ctx)?, &enter_platform(ctx, "Tenant")?)).await?;
         Ok(known.part::<Parent>()?.0.clone().map(TenantParent))
     }
 
@@ -135,12 +135,12 @@ pub struct TenantPlan(pub TenantView);
 impl TenantPlan {
     /// The plan that it is on.
     async fn plan(&self, ctx: &Context<'_>) -> async_graphql::Result<PlanObject> {
-        Ok(PlanObject(handle(ctx)?.plan(&self.0.summary().plan).await?))
+        Ok(PlanObject(Box::pin(handle(ctx)?.plan(&self.0.summary().plan)).await?))
     }
 
     /// What is promised: the plan's terms with the tenant's own on top.
     async fn sla(&self, ctx: &Context<'_>) -> async_graphql::Result<SlaTerms> {
-        let plan = handle(ctx)?.plan(&self.0.summary().plan).await?;
+        let plan = Box::pin(handle(ctx)?.plan(&self.0.summary().plan)).await?;
         Ok(plan.sla.with(&self.0.whole().await?.sla).into())
     }
 }

@@ -79,12 +79,13 @@ impl Snapshots {
         self.of_platform.write().unwrap_or_else(PoisonError::into_inner).push(part::load::<P>);
     }
 
-    /// The tenant as last committed, as far as this replica has heard; `None` where there is none.
+    /// The tenant as last committed, as far as this replica has heard; `None` where there is none. Mostly memory has it: the way to the database
+    /// is boxed, so that no resolver that may ask for a tenant has room for it.
     pub async fn get(&self, tenant: TenantId) -> Result<Option<Arc<Snapshot>>> {
         if let Some(known) = self.cached(tenant) {
             return Ok(Some(known));
         }
-        Ok(self.load(tenant).await?.inspect(|loaded| loaded.ask()))
+        Ok(Box::pin(self.load(tenant)).await?.inspect(|loaded| loaded.ask()))
     }
 
     /// The same without waiting: for checks between two events of a stream.
@@ -102,7 +103,7 @@ impl Snapshots {
         let known = self.catalogue.read().unwrap_or_else(PoisonError::into_inner).clone();
         match known.filter(|_| self.is_listening()) {
             Some(known) => Ok(known),
-            None => self.load_catalogue().await,
+            None => Box::pin(self.load_catalogue()).await,
         }
     }
 
