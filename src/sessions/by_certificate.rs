@@ -87,7 +87,7 @@ impl Refused {
 impl Sessions {
     /// Begins a session for the member whom the certificate of the connection names. `tenant`: its id or its slug.
     pub async fn sign_in_by_certificate(&self, origin: &Origin, tenant: &str) -> Result<Begun> {
-        let begun = self.begin_by_certificate(origin, tenant).await;
+        let begun = Box::pin(self.begin_by_certificate(origin, tenant)).await;
         let outcome = begun.as_ref().map_or_else(Refused::outcome, |_| "ok".to_owned());
         metrics::counter!("tenantry_certificate_sign_ins_total", "outcome" => outcome.clone()).increment(1);
         begun.map_err(|refused| {
@@ -105,13 +105,13 @@ impl Sessions {
         // One that there is not trusts nobody.
         let tenant = self.find_tenant(tenant).await?.unwrap_or_else(|| nobodys(tenant));
         let scope = Self::signing_in(tenant, origin)?;
-        let verified = match self.pki.verify(&scope, chain, now).await? {
+        let verified = match Box::pin(self.pki.verify(&scope, chain, now)).await? {
             Verdict::Accepted(verified) => verified,
             Verdict::Refused(refusal) => return Err(Refused::ByTenant(refusal)),
         };
         let member = self.named(&scope, &verified.identity).await?;
         // A key of which nobody says where it is kept: `hwk` would claim hardware, which a certificate does not show (RFC 8176, section 2).
-        Ok(self.begin(Proof::new(tenant, &member, Method::Certificate, &[Amr::Swk], origin)).await?)
+        Ok(Box::pin(self.begin(Proof::new(tenant, &member, Method::Certificate, &[Amr::Swk], origin))).await?)
     }
 
     /// The one active member whom it means.

@@ -1,4 +1,6 @@
 //! Signing in with a password that the tenant's directory keeps (`docs/decisions/0037-ways-to-sign-in.md`).
+//!
+//! Each step is boxed: all of them in one another are more than a thread's stack takes in a debug build.
 
 use std::time::Duration;
 
@@ -40,7 +42,7 @@ impl Sessions {
             return Err(wrong());
         }
         let began = Instant::now();
-        let done = self.attempt_by_directory(origin, tenant, login, password).await;
+        let done = Box::pin(self.attempt_by_directory(origin, tenant, login, password)).await;
         if done.as_ref().is_err_and(|error| error.kind() == Kind::Unauthenticated) {
             sleep_until(began + REFUSED_AFTER).await;
         }
@@ -58,7 +60,7 @@ impl Sessions {
         let attempt = Attempt::of_directory(login, origin.address);
         let scope = Self::signing_in(tenant, origin)?;
         let charged = self.charge(&scope, &attempt).await?;
-        match self.begin_by_directory(&scope, origin, login, password).await {
+        match Box::pin(self.begin_by_directory(&scope, origin, login, password)).await {
             Ok(begun) => {
                 self.forgive(&scope, &attempt, matches!(begun, Begun::SignedIn(_))).await?;
                 Ok(begun)
@@ -80,13 +82,13 @@ impl Sessions {
         login: &str,
         password: &Secret,
     ) -> Result<Begun> {
-        let person = match self.directory.authenticate(scope, login, password).await {
+        let person = match Box::pin(self.directory.authenticate(scope, login, password)).await {
             Err(error) if error.kind() == Kind::NotFound => return Err(wrong()),
             person => person?,
         };
         self.check_open(scope, origin).await?;
-        let member = self.directory.member_of(scope, &person).await?.ok_or_else(wrong)?;
-        self.begin(Proof::new(scope.tenant(), &member, Method::Directory, &[Amr::Pwd], origin)).await
+        let member = Box::pin(self.directory.member_of(scope, &person)).await?.ok_or_else(wrong)?;
+        Box::pin(self.begin(Proof::new(scope.tenant(), &member, Method::Directory, &[Amr::Pwd], origin))).await
     }
 
     /// Whether anybody may come in now from there: looked at before a member is written for who may not.

@@ -23,9 +23,9 @@ impl Directory {
     /// `forbidden` where no role is given, which deactivates who had one; `quota_exceeded` where there is no seat; `conflict` where another
     /// member has the address, or where this is the last owner and the directory gives it less.
     pub async fn member_of(&self, scope: &TenantScope, person: &Person) -> Result<Option<Member>> {
-        match self.follow(scope, person).await {
+        match Box::pin(self.follow(scope, person)).await {
             // Somebody else may have made the same member meanwhile: then it is there now.
-            Err(error) if error.kind() == Kind::Conflict => self.follow(scope, person).await,
+            Err(error) if error.kind() == Kind::Conflict => Box::pin(self.follow(scope, person)).await,
             done => done,
         }
     }

@@ -158,8 +158,11 @@ async fn who_is_refused_learns_of_its_own_certificate_and_nothing_of_the_tenant(
     let two = |made: &mut CertificateParams| {
         made.subject_alt_names = vec![email("alice@acme.example"), email("bob@acme.example")];
     };
+    // Without the mark of its authority's key the signature is looked at.
+    let unmarked = |made: &mut CertificateParams| made.use_authority_key_identifier_extension = false;
     for (what, tenant, made) in [
-        ("a signature of somebody else", "acme", forger.leaf("alice", usual)),
+        ("an authority of the same name", "acme", forger.leaf("alice", usual)),
+        ("a signature of somebody else", "acme", forger.leaf("alice", unmarked)),
         ("nobody's", "acme", root.leaf("nobody", usual)),
         ("who is deactivated", "acme", root.leaf("gone", usual)),
         ("who has not come", "acme", root.leaf("invited", usual)),
