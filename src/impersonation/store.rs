@@ -93,7 +93,7 @@ pub(super) async fn end(tx: &TenantTx, ended: &Impersonation) -> Result<()> {
 
 /// Forgets some of those that ended before; how many.
 pub(super) async fn purge(tx: &Tx, before: DateTime<Utc>) -> Result<u64> {
-    tx.execute(PURGE, [before.into()]).await
+    Ok(tx.execute(PURGE, [before.into()]).await?)
 }
 
 /// How many go on, in all tenants.
