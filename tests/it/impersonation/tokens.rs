@@ -79,7 +79,7 @@ async fn a_token_that_was_changed_is_none() {
     let acme = app.tenant("acme").await;
     let inside = begin(&app, &app.admin().await, &acme).await.client;
     let (token, service) = (inside.token().unwrap(), app.service_token(&acme, "auth:tenant:read").await);
-    assert_eq!(status(&inside.with_token(changed(token, |_| {}))).await, 200);
+    assert_eq!(status(&inside).await, 200);
     let without = |name: &'static str| move |claims: &mut Value| drop(claims.as_object_mut().unwrap().remove(name));
     for forged in [
         changed(token, without("act")),
