@@ -20,7 +20,8 @@ async fn an_operator_does_what_a_service_does_and_the_tenant_reads_who_why_and_w
     assert_eq!((&viewer["kind"], &viewer["subject"]), (&json!("IMPERSONATOR"), &json!(inside.id)));
     assert_eq!((&viewer["tenantId"], &viewer["roles"]), (&json!(acme.id), &json!([])));
     // As the product would: without naming the tenant.
-    let product = "{ tenant { name slug } quotas { key } evaluateFlags { flags { key } } members { edges { node { email } } } }";
+    let product =
+        "{ tenant { name slug } quotas { key } evaluateFlags { flags { key } } members { edges { node { email } } } }";
     assert_eq!(inside.client.ok(product, json!({})).await["tenant"]["slug"], acme.slug);
     inside.client.ok(RENAME, json!({ "id": acme.id, "name": "renamed inside" })).await;
     let updated = journal(&app, &acme, "TenantUpdated").await;

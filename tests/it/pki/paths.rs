@@ -1,13 +1,20 @@
 //! Paths to anchors are judged as OpenSSL judges them, or more strictly where a reason is given.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd,
 };
-use tenantry::pki::{Certificate, Known, Reason, find};
+use tenantry::{
+    pki::{Certificate, Known, Reason, find},
+    platform::clock::Clock,
+};
 
 use super::made::{Made, authority, email, extension, openssl, place, upn, usual};
 use crate::support::pace;
@@ -53,8 +60,26 @@ impl Case {
     }
 }
 
+/// Tomorrow: what OpenSSL makes in these tests is valid by then.
 fn now() -> DateTime<Utc> {
-    "2026-11-27T12:00:00Z".parse().unwrap()
+    static NOW: LazyLock<DateTime<Utc>> = LazyLock::new(|| Clock::default().now() + TimeDelta::days(1));
+    *NOW
+}
+
+/// Year, month and day, so many days after [`now`].
+fn day(after: i64) -> (i32, u8, u8) {
+    let day = now() + TimeDelta::days(after);
+    (day.year(), u8::try_from(day.month()).unwrap(), u8::try_from(day.day()).unwrap())
+}
+
+fn ends(made: &mut CertificateParams, after: i64) {
+    let (year, month, day) = day(after);
+    made.not_after = date_time_ymd(year, month, day);
+}
+
+fn begins(made: &mut CertificateParams, after: i64) {
+    let (year, month, day) = day(after);
+    made.not_before = date_time_ymd(year, month, day);
 }
 
 fn pem(der: &[u8]) -> String {
@@ -123,14 +148,14 @@ fn plain() -> Vec<Case> {
         },
         case(
             "expired",
-            &root.leaf("old", |made| made.not_after = date_time_ymd(2026, 11, 26)),
+            &root.leaf("old", |made| ends(made, -1)),
             &[],
             &[&root],
             Some(Reason::Expired),
         ),
         case(
             "not yet valid",
-            &root.leaf("new", |made| made.not_before = date_time_ymd(2026, 11, 29)),
+            &root.leaf("new", |made| begins(made, 2)),
             &[],
             &[&root],
             Some(Reason::NotYetValid),
@@ -146,9 +171,9 @@ fn plain() -> Vec<Case> {
         let root = keyed(algorithm);
         cases.push(case(name, &root.leaf("keyed", usual), &[], &[&root], None));
     }
-    let old = root.authority("old", |made| made.not_after = date_time_ymd(2026, 11, 26));
+    let old = root.authority("old", |made| ends(made, -1));
     cases.push(case("an expired authority", &old.leaf("a", usual), &[&old], &[&root], Some(Reason::Expired)));
-    let gone = authority("gone", |made| made.not_after = date_time_ymd(2026, 11, 26));
+    let gone = authority("gone", |made| ends(made, -1));
     cases.push(case("an expired anchor", &gone.leaf("a", usual), &[], &[&gone], Some(Reason::Expired)));
     // Two ways lead up from the same key, one of which has ended.
     let renewed = root.cross_sign(&old, |made| made.not_after = date_time_ymd(2050, 1, 1));
