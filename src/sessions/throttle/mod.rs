@@ -11,7 +11,6 @@ mod store;
 use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
-
 use unicode_normalization::UnicodeNormalization as _;
 
 use self::rule::{ACCOUNT, ADDRESS, Counted, KNOWN_PAIR, PAIR, Rule, SECOND_FACTOR, TENANT};
