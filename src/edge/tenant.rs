@@ -487,9 +487,8 @@ mod tests {
     #[test]
     fn futures_of_fields_are_small() {
         let sizes = sizes![TenantObject, crate::flags::graphql::FlagEvaluation];
-        assert!(sizes.iter().all(|(_, size)| *size <= 2_560), "{sizes:?}");
+        assert!(sizes.iter().all(|(_, size)| *size <= 3_328), "{sizes:?}");
         let roots = sizes![crate::edge::schema::Query, crate::edge::schema::Mutation];
         assert!(roots.iter().all(|(_, size)| *size <= 10_240), "{roots:?}");
-        println!("{sizes:?} {roots:?}");
     }
 }
