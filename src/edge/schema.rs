@@ -59,14 +59,7 @@ pub struct Query(
 
 /// Who may ask: services, members, and operators inside a tenant.
 #[derive(Debug, Default, MergedObject)]
-pub struct IdentityQuery(
-    OAuthQuery,
-    MemberQuery,
-    SessionQuery,
-    ImpersonationQuery,
-    DirectoryQuery,
-    DirectorySyncQuery,
-);
+pub struct IdentityQuery(OAuthQuery, MemberQuery, SessionQuery, ImpersonationQuery, DirectoryQuery, DirectorySyncQuery);
 
 /// What tenants may use, what they have used, what it costs, and what it will come to.
 #[derive(Debug, Default, MergedObject)]
