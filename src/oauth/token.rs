@@ -192,7 +192,7 @@ impl OAuth {
             begin: grant.began_at,
             end: grant.ends_at,
         });
-        Ok(self.0.keyring.sign(&claims)?)
+        self.0.keyring.sign(&claims)
     }
 
     /// The tenant, if its services may sign in from there.

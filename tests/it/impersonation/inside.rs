@@ -1,7 +1,8 @@
 //! What an operator may do inside a tenant, and what it may not.
 
+use chrono::{DateTime, Utc};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry::access::{Audience, Effect, PERMISSIONS, Permission, Role, Scope, permission};
 
 use super::{AUDIT, OPERATOR, REASON, RENAME, VIEWER, begin, journal, list};
@@ -34,7 +35,9 @@ async fn an_operator_does_what_a_service_does_and_the_tenant_reads_who_why_and_w
     let listed = list(&owner, None).await[0].clone();
     assert_eq!((&listed["operator"], &listed["reason"]), (&json!(OPERATOR), &json!(REASON)));
     assert_eq!((&listed["running"], &listed["endedAt"]), (&json!(true), &json!(null)));
-    assert_eq!((&began["after"]["endsAt"], &began["after"]["scopes"]), (&listed["endsAt"], &listed["scopes"]));
+    let time = |value: &Value| value.as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+    assert_eq!(time(&began["after"]["endsAt"]), time(&listed["endsAt"]));
+    assert_eq!(began["after"]["scopes"], listed["scopes"]);
     assert_eq!(app.metric("tenantry_impersonations_total").await.map(|count| count >= 1.0), Some(true));
 }
 

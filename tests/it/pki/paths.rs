@@ -146,20 +146,8 @@ fn plain() -> Vec<Case> {
             leaf: tampered,
             ..case("a signature of another", &below_first, &[&first], &[&root], Some(Reason::BadSignature))
         },
-        case(
-            "expired",
-            &root.leaf("old", |made| ends(made, -1)),
-            &[],
-            &[&root],
-            Some(Reason::Expired),
-        ),
-        case(
-            "not yet valid",
-            &root.leaf("new", |made| begins(made, 2)),
-            &[],
-            &[&root],
-            Some(Reason::NotYetValid),
-        ),
+        case("expired", &root.leaf("old", |made| ends(made, -1)), &[], &[&root], Some(Reason::Expired)),
+        case("not yet valid", &root.leaf("new", |made| begins(made, 2)), &[], &[&root], Some(Reason::NotYetValid)),
     ];
     for (name, algorithm) in [
         ("P-384", &rcgen::PKCS_ECDSA_P384_SHA384),
