@@ -107,7 +107,7 @@ class Tenantry(Common):
 
     def environment(self, ctx, item):
         # Events of W3 are of the whole of today, and those that are verified of January.
-        times = {"TENANTRY__USAGE__ACCEPT_EARLY": "2days", "TENANTRY__USAGE__ACCEPT_LATE": "2years"} if item == "W3" else {}
+        times = {"TENANTRY__USAGE__ACCEPT_EARLY": "2days", "TENANTRY__USAGE__ACCEPT_LATE": "2years", "TENANTRY__USAGE__KEEP_EVENTS": "2years"} if item == "W3" else {}
         return {"TENANTRY__SERVER__LISTEN": f"127.0.0.1:{self.addr[1]}", **times, **database_environment(ctx, self.database(item))}
 
     def rss(self) -> int:

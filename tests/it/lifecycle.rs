@@ -274,7 +274,7 @@ async fn every_replica_hears_of_a_suspension_within_a_second_and_closes_the_tena
     act(&app.admin().await, &tenant, ("suspendTenant", ", reason: POLICY, mode: HARD")).await;
     let committed = Instant::now();
     while there.graphql("{ tenant { status } }", json!({})).await.code() != "tenant_suspended" {
-        assert!(began.elapsed() < Duration::from_secs(5), "the replica never heard");
+        assert!(began.elapsed() < Duration::from_secs(60), "the replica never heard");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let refused_after = committed.elapsed();

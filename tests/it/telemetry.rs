@@ -50,7 +50,7 @@ async fn logs_name_request_and_tenant_and_keep_tokens_to_themselves_and_traces_a
     assert!(server.stop().await.success());
     let begun = Instant::now();
     while !contains(&exported.lock().unwrap(), b"request-of-the-test") {
-        assert!(begun.elapsed() < Duration::from_secs(10), "no trace of the request arrived");
+        assert!(begun.elapsed() < Duration::from_secs(60), "no trace of the request arrived");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     collector.abort();
@@ -106,7 +106,7 @@ async fn a_database_that_becomes_unsafe_is_noticed_by_a_running_server() {
     sea_orm::ConnectionTrait::execute_unprepared(&db, weaken).await.unwrap();
     let begun = Instant::now();
     while app.metric("tenantry_isolation_findings ").await != Some(1.0) {
-        assert!(begun.elapsed() < Duration::from_secs(5), "the schedule found nothing");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the schedule found nothing");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let found = admin.ok(report, json!({})).await["isolationReport"]["findings"][0].clone();

@@ -192,5 +192,5 @@ async fn users_sessions_and_features_are_those_of_the_events_over_a_change_of_cl
 }
 
 async fn fold(app: &TestApp) {
-    while app.app.usage.fold().await.unwrap() {}
+    app.fold_usage().await;
 }

@@ -171,7 +171,7 @@ async fn a_subscription_is_counted_when_it_begins_and_one_that_is_refused_as_wel
         if told == counted {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "{told:?}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{told:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

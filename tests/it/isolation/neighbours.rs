@@ -307,7 +307,7 @@ impl Neighbours {
         assert_eq!(recorded["recordUsage"]["accepted"], 1);
         self.admin.ok(CLOSE_USAGE, json!({ "id": tenant.id })).await;
         self.be_alerted(tenant, service).await;
-        while self.app.app.usage.fold().await.unwrap() {}
+        self.app.fold_usage().await;
         self.app.app.usage.fire_alerts().await.unwrap();
     }
 

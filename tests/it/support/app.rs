@@ -1,5 +1,6 @@
 use std::{net::SocketAddr, time::Duration};
 
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::json;
 use tenantry::{
     access::{Caller, Role, ScopeSet},
@@ -55,13 +56,16 @@ impl TestApp {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         // Printed with a test that fails.
         let _ = tracing_subscriber::fmt().with_env_filter("warn").with_test_writer().try_init();
-        let place = database.place();
+        let mut place = database.place();
         let app = App::new(database::config(overrides), clock, &place).unwrap();
         app.check_database().await.unwrap();
         app.oauth.ensure_keys().await.unwrap();
         app.prepare_cells(&place).await.unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
+        // Partitions of days are made ahead by the database that all are copies of, or by the test: the schedule might do it before or after
+        // the test has moved the clock.
+        place.owner_url = None;
         let mut tasks = worker::start(&app, &place);
         let (router, limits, stop) =
             (edge::router(&app), edge::connection_limits(&app.config.server), app.shutdown.clone());
@@ -113,6 +117,21 @@ impl TestApp {
     /// Runs what is due now, as the schedule would.
     pub async fn run_due(&self) {
         self.schedule.lock().await.run_due(&self.app).await;
+    }
+
+    /// Makes totals of all usage that waits. What the server's own schedule has taken is waited for.
+    pub async fn fold_usage(&self) {
+        let superuser = self.database.superuser().await;
+        let waiting = "select count(*) as waiting from tenantry.usage_inbox";
+        loop {
+            while self.app.usage.fold().await.unwrap() {}
+            let row = superuser.query_one_raw(Statement::from_string(DbBackend::Postgres, waiting)).await.unwrap();
+            if row.unwrap().try_get::<i64>("", "waiting").unwrap() == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        superuser.close().await.unwrap();
     }
 
     /// Moves this server's clock, and those of its replicas.

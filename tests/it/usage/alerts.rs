@@ -67,7 +67,7 @@ async fn fired(client: &Client, count: usize) -> Vec<Value> {
 
 /// Nothing waits to be looked at any more; what has fired is what fires.
 async fn all_is_looked_at(app: &TestApp) {
-    while app.app.usage.fold().await.unwrap() {}
+    app.fold_usage().await;
     app.app.usage.fire_alerts().await.unwrap();
     // What the schedule had taken by then may still be on its way.
     sleep(Duration::from_millis(300)).await;

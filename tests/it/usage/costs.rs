@@ -132,7 +132,7 @@ async fn costs_equal_a_recount_and_days_add_up_to_their_month() {
         (days, month)
     };
     let before = ask().await;
-    while app.app.usage.fold().await.unwrap() {}
+    app.fold_usage().await;
     let (days, month) = ask().await;
     assert_eq!(before, (days.clone(), month.clone()), "from events that wait and from totals");
     let days = days["windows"].as_array().unwrap().clone();
@@ -193,7 +193,7 @@ async fn what_was_used_before_another_price_is_priced_by_the_one_before() {
         used("c", "graph_queries", "50", "2027-03-29T00:00:00Z"),
     ]);
     assert_eq!(record(&client, events).await["accepted"], 3);
-    while app.app.usage.fold().await.unwrap() {}
+    app.fold_usage().await;
     let month = costs(&client, &march("MONTH", "UTC")).await;
     // 10 of the 15 at 1 and 5 at 0.1; 21 of the 23 at 2 and 2 at 0.1; fees of 10 and of 42.
     assert_eq!(lines(&month), ["FLAT - 0 0 52.00", "USAGE graph_queries 3750 38 52.70"]);

@@ -89,7 +89,7 @@ async fn days_are_made_ahead_by_any_number_of_servers_and_dropped_with_their_age
     let tenant = app.tenant("aged").await;
     let event = |key: &str| json!([{ "key": key, "dimension": "api_calls", "quantity": 3 }]);
     assert_eq!(record(&service(&app, &tenant).await, event("old")).await["accepted"], 1);
-    app.app.usage.fold().await.unwrap();
+    app.fold_usage().await;
     let today = app.app.clock.now().date_naive();
     let name = format!("usage_events_{}", today.format("%Y%m%d"));
     assert_eq!(kept(&app).await, [(name.clone(), 1)]);
@@ -116,7 +116,7 @@ async fn events_that_no_partition_has_are_removed_row_by_row() {
     let tenant = app.tenant("beside").await;
     let event = json!([{ "key": "k", "dimension": "api_calls", "quantity": 3 }]);
     assert_eq!(record(&service(&app, &tenant).await, event).await["accepted"], 1);
-    app.app.usage.fold().await.unwrap();
+    app.fold_usage().await;
     assert_eq!(kept(&app).await, [("usage_events_rest".to_owned(), 1)]);
     // What is among the rest stays there: the day gets no partition of its own any more.
     let owner = app.database.place().owner().unwrap();
@@ -144,7 +144,7 @@ async fn no_transaction_makes_totals_of_more_than_it_can_in_its_time() {
     );
     let superuser = app.database.superuser().await;
     superuser.execute_unprepared(&sql).await.unwrap();
-    while app.app.usage.fold().await.unwrap() {}
+    app.fold_usage().await;
     let by_transaction =
         "select sum(events)::bigint as events from tenantry.usage_events group by xmin::text order by 1 desc";
     let rows = superuser.query_all_raw(Statement::from_string(DbBackend::Postgres, by_transaction)).await.unwrap();

@@ -48,7 +48,7 @@ async fn a_forecast_is_what_was_used_and_the_rest_from_daily_totals() {
     let events: Vec<_> =
         events.iter().map(|day| used(day, "api_calls", "600", &format!("2027-{day}T09:00:00Z"))).collect();
     record(&client, json!(events)).await;
-    while app.app.usage.fold().await.unwrap() {}
+    app.fold_usage().await;
     // 600 on the first of March, half a day's and 29 days'.
     let few = forecast(&client, "api_calls").await;
     let expected = number(&few["expected"]);
@@ -103,7 +103,7 @@ const ALERTS: &str = "query($id: ID) { usageAlerts(tenantId: $id, first: 100) { 
 
 /// All that has fired, as `rule threshold total`, in the order of the text, when nothing waits any more.
 async fn fired(app: &TestApp, client: &Client) -> Vec<String> {
-    while app.app.usage.fold().await.unwrap() {}
+    app.fold_usage().await;
     app.app.usage.fire_alerts().await.unwrap();
     // What the schedule had taken by then may still be on its way.
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;

@@ -68,7 +68,7 @@ async fn before_and_after_folding<T: std::fmt::Debug + PartialEq>(
     expected: T,
 ) {
     assert_eq!(ask().await, expected, "before totals are made");
-    app.app.usage.fold().await.unwrap();
+    app.fold_usage().await;
     assert_eq!(ask().await, expected, "of totals");
 }
 
@@ -428,7 +428,7 @@ async fn events_and_keys_are_kept_as_long_as_configured_and_totals_longer() {
         asked.of(&client).await.iter().map(|total| total["events"].as_i64().unwrap()).sum::<i64>()
     };
     app.advance(TimeDelta::days(39));
-    app.app.usage.fold().await.unwrap();
+    app.fold_usage().await;
     assert!(!app.app.usage.remove_old().await.unwrap());
     assert_eq!(record(&service(&app, &tenant).await, event.clone()).await["duplicates"], 1);
     // What waits for its total is not removed, however old.
@@ -438,6 +438,6 @@ async fn events_and_keys_are_kept_as_long_as_configured_and_totals_longer() {
     app.app.usage.remove_old().await.unwrap();
     assert_eq!(counted().await, 2);
     assert_eq!(record(&service(&app, &tenant).await, event).await["accepted"], 1);
-    app.app.usage.fold().await.unwrap();
+    app.fold_usage().await;
     assert_eq!(counted().await, 3);
 }
