@@ -181,7 +181,7 @@ pub struct OperatorQuery;
 impl OperatorQuery {
     /// The people who run the platform, the oldest first.
     ///
-    /// Scope: `auth:operator:read`. Operators only.
+    /// Scope: `auth:operator:read`, operators only.
     async fn operators(
         &self,
         ctx: &Context<'_>,
@@ -227,7 +227,7 @@ impl OperatorMutation {
     /// Errors: `invalid_input` with the field and its rule; `forbidden` for roles that include more than you may do yourself; `conflict`
     /// where an operator has the address.
     ///
-    /// Scope: `auth:operator:write`. Operators only.
+    /// Scope: `auth:operator:write`, operators only.
     async fn invite_operator(&self, ctx: &Context<'_>, input: InviteOperatorInput) -> Result<OperatorLinkPayload> {
         let scope = among_operators(ctx, "Mutation")?;
         let new = NewMember { email: input.email, name: input.name, roles: keys(&input.roles) };
@@ -236,7 +236,7 @@ impl OperatorMutation {
 
     /// Makes a new link for an operator who has not accepted yet; the one before is worth nothing from then on.
     ///
-    /// Scope: `auth:operator:write`. Operators only.
+    /// Scope: `auth:operator:write`, operators only.
     async fn resend_operator_invitation(
         &self,
         ctx: &Context<'_>,
@@ -249,7 +249,7 @@ impl OperatorMutation {
 
     /// Takes an invitation back: there is no such operator any more.
     ///
-    /// Scope: `auth:operator:write`. Operators only.
+    /// Scope: `auth:operator:write`, operators only.
     async fn revoke_operator_invitation(
         &self,
         ctx: &Context<'_>,
@@ -265,7 +265,7 @@ impl OperatorMutation {
     ///
     /// Errors: `forbidden` where what it has or gets includes more than you may do yourself.
     ///
-    /// Scope: `auth:operator:write`. Operators only.
+    /// Scope: `auth:operator:write`, operators only.
     async fn set_operator_roles(&self, ctx: &Context<'_>, input: SetOperatorRolesInput) -> Result<OperatorPayload> {
         let scope = among_operators(ctx, "Mutation")?;
         let (id, conditions) = (member_id(&input.id)?, conditions(ctx, input.expected_version));
@@ -277,7 +277,7 @@ impl OperatorMutation {
     ///
     /// Errors: `invalid_transition` for one that is not active; `forbidden` for one who may do more than you.
     ///
-    /// Scope: `auth:operator:write`. Operators only.
+    /// Scope: `auth:operator:write`, operators only.
     async fn deactivate_operator(&self, ctx: &Context<'_>, input: OperatorActionInput) -> Result<OperatorPayload> {
         let scope = among_operators(ctx, "Mutation")?;
         let (id, conditions) = (member_id(&input.id)?, conditions(ctx, input.expected_version));
@@ -288,7 +288,7 @@ impl OperatorMutation {
     ///
     /// Errors: `invalid_transition` for one that is not deactivated; `forbidden` for one who may do more than you.
     ///
-    /// Scope: `auth:operator:write`. Operators only.
+    /// Scope: `auth:operator:write`, operators only.
     async fn reactivate_operator(&self, ctx: &Context<'_>, input: OperatorActionInput) -> Result<OperatorPayload> {
         let scope = among_operators(ctx, "Mutation")?;
         let (id, conditions) = (member_id(&input.id)?, conditions(ctx, input.expected_version));
@@ -300,7 +300,7 @@ impl OperatorMutation {
     ///
     /// Errors: `forbidden` for an operator who may do more than you; `conflict` for one that is not active.
     ///
-    /// Scope: `auth:operator:write`. Operators only.
+    /// Scope: `auth:operator:write`, operators only.
     async fn make_operator_password_link(
         &self,
         ctx: &Context<'_>,
@@ -316,7 +316,7 @@ impl OperatorMutation {
     ///
     /// Errors: `forbidden` for an operator who may do more than you.
     ///
-    /// Scope: `auth:operator:write`. Operators only.
+    /// Scope: `auth:operator:write`, operators only.
     async fn reset_operator_totp(
         &self,
         ctx: &Context<'_>,
