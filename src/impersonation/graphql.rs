@@ -64,7 +64,7 @@ impl ImpersonationObject {
         Ok(by.map(|by| AuditActor::new(&by.kind, &by.name)).transpose()?)
     }
 
-    /// Whether it goes on: its time is not over, nobody has ended it, and the tenant was not suspended since.
+    /// Whether it goes on: its time is not over, nobody has ended it, the tenant was not suspended since, nor has the operator's session ended.
     async fn running(&self) -> bool {
         self.is_running
     }

@@ -6,7 +6,7 @@ use super::Claims;
 /// by requests and streams (`edge/kept.rs`), and by introspection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kept {
-    /// A member's session.
+    /// A session of a member or, where no tenant is named, of an operator.
     Session,
     /// An operator's impersonation of a tenant.
     Impersonation,
